@@ -1,0 +1,39 @@
+# Two commands on a fresh machine do everything: `make quickstart` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := records search_spaces hardware_profiles supernet deployment latency_models predictors strategies experiments
+OUT ?= runs/quickstart
+
+.PHONY: quickstart test test-slow lint bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=24"
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/.installed  ## the main job on the embedded dataset, into $(OUT)
+	$(BIN)/python -m experiments.quickstart --out $(OUT)
+
+lint: $(VENV)/.installed-dev  ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## lint, types, import rules, tests, coverage
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.installed-dev  ## every figure of docs/benchmarks.md
+	$(BIN)/python -m experiments.benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The hardware_profiles room."""

@@ -1,0 +1,1 @@
+"""The latency_models room."""
