@@ -1,0 +1,135 @@
+"""Database engines for the ledger, and their errors in words.
+
+SQLite files are opened so that a committed transaction is on the disk (`synchronous=FULL`) and a
+transaction holds exactly the statements between its begin and its commit: Python's driver
+is told not to begin transactions itself, as SQLAlchemy's documentation of the pysqlite
+dialect advises.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import pool
+
+from records.errors import BadInputError, CorruptFileError, HwnasError, StorageError
+
+# A reader holds a SQLite file for milliseconds; a writer that waits this long has a stuck reader.
+_BUSY_SECONDS = 30.0
+
+_REFUSALS = {
+    "SQLITE_FULL": "free some space or choose another folder",
+    "SQLITE_READONLY": "make the file and its folder writable, or open it read-only",
+    "SQLITE_IOERR": "check the disk and its free space",
+    "SQLITE_CANTOPEN": "check the folder and its permissions",
+    "SQLITE_PERM": "check the file's permissions",
+    "SQLITE_AUTH": "check the file's permissions",
+    "SQLITE_BUSY": "another program holds the file: close it",
+    "SQLITE_LOCKED": "another program holds the file: close it",
+}
+
+
+def sqlite_path(location: str | Path) -> Path | None:
+    """Returns the file that a path or a `sqlite:///` URL names; None for any other URL.
+
+    Raises:
+        BadInputError: The URL is malformed, or a SQLite URL has options, which would be ignored.
+    """
+    if isinstance(location, Path) or "://" not in location:
+        return Path(location)
+    url = _parse_url(location)
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    if url.query:
+        raise BadInputError(f"{location}: a SQLite ledger takes no options; give its path alone")
+    return Path(str(url.database))
+
+
+def shown(location: str | Path) -> str:
+    """Returns a location as messages may show it: without the password of a URL."""
+    if isinstance(location, Path) or "://" not in location:
+        return str(location)
+    return _parse_url(location).render_as_string(hide_password=True)
+
+
+def sqlite_engine(path: Path, *, read_only: bool) -> sa.Engine:
+    """Opens an existing SQLite file; nothing is created.
+
+    A read-only engine refuses every statement that writes, yet it may finish the rollback of a
+    transaction that a killed writer left half done: SQLite shows no content before that.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=rw",  # rw: never create; falls back to ro
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+        )
+        connection.execute("PRAGMA synchronous=FULL")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def url_engine(url: str) -> sa.Engine:
+    """Connects lazily to a database server, or to a SQLite database in memory (`sqlite://`).
+
+    Raises:
+        BadInputError: The URL names an unknown database or one whose driver is not installed.
+    """
+    try:
+        if _parse_url(url).get_backend_name() == "sqlite":
+            return sa.create_engine(
+                url, poolclass=pool.StaticPool, connect_args={"check_same_thread": False}
+            )
+        return sa.create_engine(url, pool_pre_ping=True)
+    except (sa.exc.ArgumentError, ImportError) as error:
+        raise BadInputError(f"cannot use the database {shown(url)}: {error}") from error
+
+
+@contextlib.contextmanager
+def database_errors(location: str, doing: str) -> Iterator[None]:
+    """Turns a database's errors into ours; nothing is retried.
+
+    Args:
+        location: The database, as messages show it.
+        doing: The verb of the sentence, e.g. "append to".
+
+    Raises:
+        StorageError: The disk, the permissions or the server refuse.
+        CorruptFileError: The content is damaged or is no ledger.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _reworded(error, f"cannot {doing} the ledger {location}") from error
+
+
+def _reworded(error: sa.exc.DBAPIError, sentence: str) -> HwnasError:
+    code = getattr(error.orig, "sqlite_errorname", None)
+    if code is None:  # a database server: whatever went wrong, the observations are not stored
+        return StorageError(f"{sentence}: {error.orig}; check the server and the URL")
+    for prefix, advice in _REFUSALS.items():
+        if code.startswith(prefix):
+            return StorageError(f"{sentence}: {error.orig} ({code}); {advice}")
+    if code == "SQLITE_NOTADB":
+        return CorruptFileError(f"{sentence}: it is not a SQLite file")
+    return CorruptFileError(f"{sentence}: {error.orig} ({code}); it is damaged or no ledger")
+
+
+def _parse_url(url: str) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise BadInputError(
+            "the database URL is malformed; give a path or dialect://user:password@host/name"
+        ) from None
