@@ -1,0 +1,318 @@
+"""The search space: a set of architectures, declared once, read by everything else.
+
+A space is a frozen dataclass whose fields are its parameters (image size, class count, stages) and
+whose `build` method declares the largest network with choices inside. All else follows: genes and
+their operations, architectures, the layer table, graphs of single networks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from records import BadInputError, content_hash, unknown_name
+from search_spaces.architecture import Architecture
+from search_spaces.choice import Choice
+from search_spaces.genes import Genes, GeneSpace, Mask, Measure
+from search_spaces.graph import Graph, Layer
+from search_spaces.layer_table import LayerTable, tabulate_layers
+from search_spaces.network import NetworkBuilder, Node, Tensor
+from search_spaces.primitives import ATTRIBUTES, OPERATORS
+from search_spaces.tabulate import Tabulation, all_genes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace(ABC):
+    """A set of architectures for images of one size and a number of classes.
+
+    Attributes:
+        image_size: Height and width of the images, in pixels.
+        channels: Channels of the images.
+        num_classes: Classes to tell apart.
+
+    Raises:
+        BadInputError: Parameters that no network can have, found when the space is made.
+    """
+
+    version: ClassVar[int] = 1
+
+    image_size: int = 32
+    channels: int = 3
+    num_classes: int = 10
+
+    @abstractmethod
+    def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
+        """Declares the network from the images to the logits."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("image_size", 1), ("channels", 1), ("num_classes", 2)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise BadInputError(f"{name} must be an integer >= {least}, got {value!r}")
+        self._check_shapes()
+
+    @property
+    def name(self) -> str:
+        """The class's name, which files refer to."""
+        return type(self).__name__
+
+    @cached_property
+    def _declared(self) -> tuple[tuple[Choice, ...], tuple[Node, ...]]:
+        net = NetworkBuilder()
+        logits = self.build(net, net.input(self.channels, self.image_size, self.image_size))
+        if logits.node != len(net.nodes) - 1:
+            raise BadInputError(f"{self.name}.build must return the layer declared last")
+        return tuple(net.choices), tuple(net.nodes)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices, in the order of the genes."""
+        return self._declared[0]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The declared layers of the largest network, in the order in which they run."""
+        return self._declared[1]
+
+    @cached_property
+    def gene_space(self) -> GeneSpace:
+        """The genes without the networks."""
+        return GeneSpace(self.choices)
+
+    @property
+    def cardinality(self) -> int:
+        """The exact number of architectures."""
+        return self.gene_space.cardinality
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the space's name, version and parameters."""
+        return content_hash(self.to_json())
+
+    # ---- genes -------------------------------------------------------------------------------
+
+    def sample(self, n: int, rng: np.random.Generator, measure: Measure = "choices") -> Genes:
+        """Draws `n` architectures, an `n x d` array; see `GeneSpace.sample` for the measures."""
+        return self.gene_space.sample(n, rng, measure)
+
+    def active(self, genes: Genes) -> Mask:
+        """Which genes matter, an `n x d` mask."""
+        return self.gene_space.active(genes)
+
+    def canonical(self, genes: Genes) -> Genes:
+        """The same architectures with inactive genes set to 0."""
+        return self.gene_space.canonical(genes)
+
+    def mutate(self, genes: Genes, rng: np.random.Generator, probability: float = 0.1) -> Genes:
+        """Changes active genes; see `GeneSpace.mutate`."""
+        return self.gene_space.mutate(genes, rng, probability)
+
+    def crossover(self, first: Genes, second: Genes, rng: np.random.Generator) -> Genes:
+        """Mixes two populations row by row; see `GeneSpace.crossover`."""
+        return self.gene_space.crossover(first, second, rng)
+
+    def extremes(self, which: Literal["smallest", "largest"]) -> Genes:
+        """The smallest or largest architectures: one for each way to set the choices by name.
+
+        Choices of numbers take their least or greatest value; choices of names have no order, so
+        every value is taken, all such choices alike where they offer the same names: a hybrid
+        space has a smallest convolutional and a smallest attention network.
+        """
+        names = sorted({c.values for c in self.choices if c.is_categorical})
+        rows = []
+        for pick in all_genes([len(values) for values in names]):
+            setting = dict(zip(names, pick, strict=True))
+            rows.append(
+                [
+                    setting[c.values]
+                    if c.is_categorical
+                    else (0 if which == "smallest" else len(c.values) - 1)
+                    for c in self.choices
+                ]
+            )
+        return self.canonical(np.array(rows, np.int16))
+
+    def decode(self, genes: npt.ArrayLike) -> list[Architecture]:
+        """The architectures of an `n x d` array of genes (or of one row)."""
+        checked = self.gene_space.check(genes)
+        active = self.active(checked)
+        return [
+            Architecture(
+                self.name,
+                self.version,
+                tuple((c.name, c.values[g]) for c, g, on in zip(self.choices, row, there, strict=True) if on),
+            )
+            for row, there in zip(checked, active, strict=True)
+        ]
+
+    def encode(self, architectures: Architecture | Iterable[Architecture]) -> Genes:
+        """The genes of architectures of this space, an `n x d` array.
+
+        Raises:
+            BadInputError: An architecture of another space or version, or with choices that this
+                space does not have, or that lacks some; named.
+        """
+        if isinstance(architectures, Architecture):
+            architectures = (architectures,)
+        rows = []
+        for architecture in architectures:
+            if (architecture.space, architecture.version) != (self.name, self.version):
+                raise BadInputError(
+                    f"an architecture of {architecture.space!r} version {architecture.version} "
+                    f"does not belong to {self.name!r} version {self.version}"
+                )
+            rows.append(self._encode_choices(dict(architecture.items)))
+        return np.array(rows, np.int16).reshape(-1, len(self.choices))
+
+    def _encode_choices(self, values: Mapping[str, Any]) -> Genes:
+        known = {c.name for c in self.choices}
+        for name in values:
+            if name not in known:
+                raise unknown_name("choice", name, known)
+        row = np.zeros(len(self.choices), np.int16)
+        for j, choice in enumerate(self.choices):
+            if choice.name in values:
+                if values[choice.name] not in choice.values:
+                    raise BadInputError(
+                        f"choice {choice.name!r} is {values[choice.name]!r}; "
+                        f"allowed: {choice.values}"
+                    )
+                row[j] = choice.values.index(values[choice.name])
+        active = self.active(row[None])[0]
+        for choice, on in zip(self.choices, active, strict=True):
+            if on != (choice.name in values):
+                what = "is missing" if on else "means nothing here"
+                raise BadInputError(f"choice {choice.name!r} {what}, given the other choices")
+        return row
+
+    # ---- networks ----------------------------------------------------------------------------
+
+    @cached_property
+    def layers(self) -> Tabulation:
+        """Every layer for all combinations of the genes that it reads."""
+        return tabulate_layers(self.choices, self.nodes)
+
+    def layer_table(self, genes: Genes) -> LayerTable:
+        """What the architectures execute, for an `n x d` array of genes."""
+        return LayerTable(
+            names=tuple(node.name for node in self.nodes),
+            edges=tuple(node.inputs for node in self.nodes),
+            codes=self.layers.codes(genes),
+            flat=self.layers.columns,
+        )
+
+    def graph(self, architecture: Architecture | npt.ArrayLike) -> Graph:
+        """The plain layers of one architecture, or of one row of genes."""
+        if isinstance(architecture, Architecture):
+            row = self.encode(architecture)
+        else:
+            row = self.gene_space.check(architecture)
+        if len(row) != 1:
+            raise BadInputError(f"a graph is of one architecture, got {len(row)} rows of genes")
+        codes = self.layers.codes(row)[:, 0]
+        columns = self.layers.columns
+        place: dict[int, int] = {}
+        layers: list[Layer] = []
+        for index, node in enumerate(self.nodes):
+            code = codes[index]
+            if not columns["active"][code]:
+                place[index] = place[node.inputs[0]]
+                continue
+            sizes = {name: int(columns[name][code]) for name in ATTRIBUTES}
+            layers.append(
+                Layer(
+                    name=node.name,
+                    operator=node.operator,
+                    inputs=tuple(place[i] for i in node.inputs),
+                    macs=int(columns["macs"][code]),
+                    parameters=int(columns["parameters"][code]),
+                    **sizes,
+                )
+            )
+            place[index] = len(layers) - 1
+        return Graph(layers=tuple(layers))
+
+    def _check_shapes(self) -> None:
+        """Catches, for every variant of every layer, sizes that no network can have."""
+        columns = self.layers.columns
+        there = columns["active"] > 0
+        rows = self.layers.row_of_variant()
+
+        def refuse(wrong: npt.NDArray[np.bool_], why: str) -> None:
+            bad = np.flatnonzero(wrong & there)
+            if len(bad):
+                node = self.nodes[rows[bad[0]]]
+                raise BadInputError(f"{self.name}: layer {node.name!r} {why}")
+
+        for size in ("channels", "height", "width"):
+            refuse(columns[size] < 1, f"would have {size} below 1: use fewer or smaller strides")
+        conv = columns["operator"] == OPERATORS.index("conv2d")
+        refuse(
+            conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
+            "has a kernel (or patch) larger than its input",
+        )
+        patch = conv & (columns["padding"] == 0) & (columns["kernel"] == columns["stride"])
+        refuse(
+            patch & (columns["in_height"] % np.maximum(columns["kernel"], 1) != 0),
+            "cuts the image into patches that do not cover it: image_size must be a multiple "
+            "of every patch size",
+        )
+
+    # ---- files -------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, version and parameters as JSON-ready values."""
+        return {"space": self.name, "version": self.version, "parameters": asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], spaces: Sequence[type[Self]] = ()) -> Self:
+        """The space that `to_json` wrote.
+
+        Args:
+            value: The JSON value.
+            spaces: Classes to look the name up in, beside all known subclasses of this class.
+
+        Raises:
+            BadInputError: An unknown space, another version, parameters that do not fit.
+        """
+        known = {c.__name__: c for c in (*_subclasses(cls), *spaces)}
+        try:
+            name, version = value["space"], value["version"]
+            parameters = dict(value["parameters"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInputError(
+                f"a space has 'space', 'version' and 'parameters'; got {value!r}"
+            ) from error
+        if name not in known:
+            raise unknown_name("search space", name, known)
+        space = known[name]
+        if version != space.version:
+            raise BadInputError(f"{name} is of version {space.version} here, got {version}")
+        allowed = {field.name for field in fields(space)}
+        for key in parameters:
+            if key not in allowed:
+                raise unknown_name(f"parameter of {name}", key, allowed)
+        return space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+
+    @classmethod
+    def _parameter(cls, name: str, value: Any) -> Any:
+        """A parameter read from JSON: lists become tuples, objects the dataclass `Stage`."""
+        stage = getattr(cls, "Stage", None)
+        if isinstance(value, list):
+            return tuple(cls._parameter(name, v) for v in value)
+        if isinstance(value, dict) and is_dataclass(stage) and isinstance(stage, type):
+            return stage(**{k: cls._parameter(k, v) for k, v in value.items()})
+        return value
+
+
+def _subclasses(cls: type[Any]) -> list[type[Any]]:
+    found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
+    for sub in cls.__subclasses__():
+        found += _subclasses(sub)
+    return found
