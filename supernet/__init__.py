@@ -1,1 +1,27 @@
-"""The supernet room."""
+"""The weight-sharing network: elastic primitives, training, exact extraction, evaluation."""
+
+from supernet.augment import augment
+from supernet.checkpoint import load_supernet, save_supernet
+from supernet.data import ImageData, Split
+from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
+from supernet.subnet import Subnet
+from supernet.supernet import Statistics, Supernet
+from supernet.training import Recipe, Step, TrainingError, train
+
+__all__ = [
+    "ImageData",
+    "Recipe",
+    "Split",
+    "Statistics",
+    "Step",
+    "Subnet",
+    "Supernet",
+    "SupernetEvaluator",
+    "TrainingError",
+    "accuracy",
+    "augment",
+    "load_supernet",
+    "save_supernet",
+    "standard_error",
+    "train",
+]

@@ -1,0 +1,83 @@
+"""How good a subnet is on inherited weights: recalibrate its batch norm, read its accuracy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from records import Measured
+from search_spaces import Architecture, Genes
+from supernet.data import ImageData, Split
+from supernet.subnet import Subnet
+from supernet.supernet import ArchitectureLike, Statistics, Supernet
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split, batch_size: int = 512) -> float:
+    """The share of images whose class a network in eval mode predicts."""
+    right = 0
+    for start in range(0, len(split), batch_size):
+        images = split.images[start : start + batch_size]
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = split.labels[start : start + batch_size]
+        right += int((network(images).argmax(1) == labels).sum())
+    return right / len(split)
+
+
+def standard_error(share: float, n: int) -> float:
+    """The standard error of a share counted on `n` images, at least that of half an error."""
+    share = min(max(share, 0.5 / n), 1 - 0.5 / n)
+    return float((share * (1 - share) / n) ** 0.5)
+
+
+class SupernetEvaluator:
+    """Measures subnets of a trained supernet on the search-validation split.
+
+    Args:
+        supernet: The trained supernet; it is not changed.
+        data: `train` gives the images for recalibration, `validation` those that count.
+        batches: Batches for recalibration.
+        batch_size: Images in each.
+    """
+
+    metric = "accuracy"
+
+    def __init__(
+        self, supernet: Supernet, data: ImageData, *, batches: int = 4, batch_size: int = 128
+    ) -> None:
+        self.supernet = supernet.eval()
+        self.data = data
+        self.weights_hash = supernet.weights_hash()
+        images = data.train.images[: batches * batch_size]
+        self._batches = [
+            part.contiguous(memory_format=torch.channels_last)
+            for part in images.split(batch_size)
+            if len(part) > 1
+        ]
+
+    def statistics(self, architecture: ArchitectureLike) -> Statistics:
+        """The subnet's batch-norm statistics on training images."""
+        return self.supernet.recalibrate(architecture, self._batches)
+
+    def subnet(self, architecture: ArchitectureLike) -> Subnet:
+        """The recalibrated subnet as a plain module."""
+        return self.supernet.extract(architecture, self.statistics(architecture))
+
+    def evaluate(self, genes: Genes) -> Sequence[Measured]:
+        """Accuracy on the validation split with its standard error, for each row of genes."""
+        results = []
+        for row in genes:
+            start = time.perf_counter()
+            value = accuracy(self.subnet(row), self.data.validation)
+            error = standard_error(value, len(self.data.validation))
+            seconds = time.perf_counter() - start
+            results.append(Measured(value=value, dispersion=error, seconds=seconds))
+        return results
+
+    def test_accuracy(self, architecture: Architecture | Subnet) -> float:
+        """Accuracy on the test split: for chosen subnets, after the search."""
+        network = architecture if isinstance(architecture, Subnet) else self.subnet(architecture)
+        return accuracy(network, self.data.test)
