@@ -1,5 +1,6 @@
 """What can be built: choices, genes, architectures, blocks and the layer table."""
 
+from search_spaces.additive import least
 from search_spaces.architecture import Architecture
 from search_spaces.choice import Choice
 from search_spaces.cnn import CNNSpace, ConvStage
@@ -34,6 +35,7 @@ __all__ = [
     "Tabulation",
     "Tensor",
     "ViTSpace",
+    "least",
     "peak_alive",
     "tabulate",
 ]

@@ -1,1 +1,65 @@
-"""The strategies room."""
+"""What to try next: random search, evolution, predictor-guided search, and the search loop."""
+
+from strategies.design import initial_design
+from strategies.dominance import (
+    constrained_rank,
+    crowding_distance,
+    hypervolume,
+    is_non_dominated,
+    non_dominated_rank,
+)
+from strategies.feasibility import (
+    Feasibility,
+    InfeasibleConstraintError,
+    ReachableRange,
+    check_feasible,
+    reachable_ranges,
+    sample_feasible,
+)
+from strategies.front import Front, FrontPoint, pareto_front
+from strategies.improvement import expected_gain
+from strategies.nsga2 import NSGA2
+from strategies.predictor_guided import PredictorGuided
+from strategies.problem import Constraint, Problem
+from strategies.protocols import CostModel, Evaluator, Measured, Prediction, Predictor
+from strategies.quality import PredictorQuality
+from strategies.random_search import RandomSearch
+from strategies.result import Progress, SearchHistory, SearchResult
+from strategies.search import EvaluationError, search
+from strategies.strategy import Strategy
+
+__all__ = [
+    "NSGA2",
+    "Constraint",
+    "CostModel",
+    "EvaluationError",
+    "Evaluator",
+    "Feasibility",
+    "Front",
+    "FrontPoint",
+    "InfeasibleConstraintError",
+    "Measured",
+    "Prediction",
+    "Predictor",
+    "PredictorGuided",
+    "PredictorQuality",
+    "Problem",
+    "Progress",
+    "RandomSearch",
+    "ReachableRange",
+    "SearchHistory",
+    "SearchResult",
+    "Strategy",
+    "check_feasible",
+    "constrained_rank",
+    "crowding_distance",
+    "expected_gain",
+    "hypervolume",
+    "initial_design",
+    "is_non_dominated",
+    "non_dominated_rank",
+    "pareto_front",
+    "reachable_ranges",
+    "sample_feasible",
+    "search",
+]

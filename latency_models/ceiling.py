@@ -1,0 +1,114 @@
+"""The roofline of every kernel: what a data sheet says that it must take at least.
+
+    time = launch + max(operations / peak, bytes / bandwidth)
+
+(Williams et al., Roofline, CACM 2009), an operation being half a MAC. The bandwidth is that of the
+nearest memory level that holds the kernel's inputs, outputs and weights. The energy is
+
+    energy = operations * pJ/op + bytes * pJ/byte + static power * latency
+
+with the energy of the same level. Numbers that a profile does not have are left out, and the sources
+say so: no number is made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deployment import Lowering
+from hardware_profiles import Profile, Target, with_reference_energy
+
+Values = npt.NDArray[np.float64]
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """For every variant of every kernel of a lowering its least time and its energy.
+
+    Attributes:
+        launch_ms: Fixed time of a kernel; 0 where the profile has none.
+        compute_ms: Operations over the peak rate.
+        memory_ms: Bytes over the bandwidth of the level that holds them; 0 where unknown.
+        energy_mj: Dynamic energy.
+        static_power_w: Power that flows as long as the network runs; 0 where unknown.
+        energy_source: What the energy rests on, in words.
+        missing: What the profile does not tell.
+    """
+
+    launch_ms: Values
+    compute_ms: Values
+    memory_ms: Values
+    energy_mj: Values
+    static_power_w: float
+    energy_source: str
+    missing: tuple[str, ...]
+
+    @property
+    def latency_ms(self) -> Values:
+        """The roofline of every variant."""
+        return np.asarray(self.launch_ms + np.maximum(self.compute_ms, self.memory_ms))
+
+    @staticmethod
+    def of(target: Target, lowering: Lowering) -> Ceiling:
+        """Computes it from the target's profile."""
+        flat = lowering.tabulation.columns
+        missing: list[str] = []
+        width = BYTES_PER_VALUE[target.precision]
+        moved = width * (flat["read_elements"] + flat["write_elements"] + flat["weight_elements"])
+        operations = 2.0 * flat["macs"]
+        launch = target.profile.kernel_launch_us
+        if launch is None:
+            missing.append("kernel launch time")
+        memory_ms, pj_per_byte = _memory(target, moved.astype(np.float64), missing)
+        energetic = with_reference_energy(target.profile)
+        per_op = energetic.pj_per_op.get(target.precision)
+        if per_op is None:
+            missing.append(f"energy per {target.precision} operation")
+        energy_pj = operations * (per_op.value if per_op else 0.0) + moved * pj_per_byte
+        idle = target.profile.idle_power_w
+        if idle is None:
+            missing.append("idle power")
+        own = target.precision in target.profile.pj_per_op
+        origin = "the profile's energies" if own else "45 nm reference energies"
+        return Ceiling(
+            launch_ms=flat["active"] * (launch.value * 1e-3 if launch else 0.0),
+            compute_ms=operations / (target.peak_gflops().value * 1e6),
+            memory_ms=memory_ms,
+            energy_mj=energy_pj * 1e-9,
+            static_power_w=idle.value if idle else 0.0,
+            energy_source=f"modelled: {origin}"
+            + ("" if idle else ", without static power (unknown)"),
+            missing=tuple(missing),
+        )
+
+
+def _memory(target: Target, moved: Values, missing: list[str]) -> tuple[Values, Values]:
+    """Time and pJ per byte for moving bytes from the nearest level that holds them."""
+    profile: Profile = with_reference_energy(target.profile)
+    time_ms = np.zeros_like(moved)
+    pj_per_byte = np.zeros_like(moved)
+    left = np.ones(len(moved), bool)
+    for level in profile.memory:
+        is_last = level is profile.memory[-1]
+        if not is_last and level.size_bytes is None:
+            continue
+        fits = left & (moved <= level.size_bytes.value) if level.size_bytes and not is_last else left
+        bandwidth = level.bandwidth_gbps_per_thread if target.threads == 1 else None
+        bandwidth = bandwidth or level.bandwidth_gbps
+        if is_last:
+            bandwidth = target.main_memory_bandwidth()
+        if bandwidth is None:
+            missing.append(f"bandwidth of {level.name}")
+        else:
+            time_ms[fits] = moved[fits] / (bandwidth.value * 1e6)
+        energy = profile.pj_per_byte.get(level.name)
+        if energy is None:
+            missing.append(f"energy per byte of {level.name}")
+        else:
+            pj_per_byte[fits] = energy.value
+        left = left & ~fits
+    return time_ms, pj_per_byte

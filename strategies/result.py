@@ -1,0 +1,141 @@
+"""What a search tells: while it runs, and about its course afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from records import Observation
+from strategies.dominance import hypervolume, is_non_dominated
+from strategies.feasibility import Feasibility
+from strategies.problem import Problem
+from strategies.protocols import LATENCY, Floats, Predictor
+from strategies.quality import PredictorQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a search is, told after each batch.
+
+    Attributes:
+        evaluations: How many are done, failed ones included.
+        total: How many there will be at most.
+        failed: How many failed.
+        reused: How many were taken from the ledger instead of being measured again.
+        best_accuracy: The highest measured among architectures that keep the limits, if any.
+        hypervolume: For each target the share of the reference box that is dominated.
+        seconds: Since the search began.
+    """
+
+    evaluations: int
+    total: int
+    failed: int
+    reused: int
+    best_accuracy: float | None
+    hypervolume: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHistory:
+    """How the fronts grew.
+
+    Attributes:
+        targets: The targets, in the order of the columns.
+        references: For each target the (error, latency_ms) up to which volume counts, fixed for
+            the whole search: the error of guessing, and 1.1 times the limit or, without one, the
+            highest reachable latency.
+        hypervolumes: A `evaluations x targets` array: after each evaluation, the share of the box
+            from zero to the reference that the front dominates.
+        seconds: After each evaluation, the seconds that all evaluations took so far.
+    """
+
+    targets: tuple[str, ...]
+    references: tuple[tuple[float, float], ...]
+    hypervolumes: Floats
+    seconds: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """How a search went.
+
+    Attributes:
+        observations: Everything evaluated, in order, failed evaluations included.
+        history: How the fronts grew.
+        feasibility: What was known beforehand: reachable ranges, feasible architectures.
+        predictor: The predictor as last fitted; None if none was used.
+        quality: How well it predicted accuracies before they were measured; None without one.
+        reused: How many observations came from the ledger.
+    """
+
+    observations: tuple[Observation, ...]
+    history: SearchHistory
+    feasibility: Feasibility
+    predictor: Predictor | None
+    quality: PredictorQuality | None
+    reused: int = 0
+
+
+def reference_points(
+    problem: Problem, feasibility: Feasibility
+) -> tuple[tuple[float, float], ...]:
+    """For each target the (error, latency_ms) that `SearchHistory` measures volume from."""
+    limits = {(c.metric, c.target): c.limit for c in problem.constraints}
+    guessing = 1 - 1 / problem.space.num_classes
+    slowest = [
+        limits.get((LATENCY, target), feasibility.range(LATENCY, target).highest)
+        for target in problem.targets
+    ]
+    return tuple((guessing, 1.1 * latency) for latency in slowest)
+
+
+@dataclass(slots=True)
+class HistoryRecorder:
+    """Keeps the front of each target and its hypervolume, one evaluation after the other."""
+
+    targets: tuple[str, ...]
+    references: Sequence[tuple[float, float]]
+    _fronts: list[Floats] = field(init=False)
+    _rows: list[list[float]] = field(init=False, default_factory=list)
+    _seconds: list[float] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._fronts = [np.zeros((0, 2)) for _ in self.targets]
+
+    def add(self, objectives: Floats, *, counts: bool, seconds: float) -> None:
+        """Takes in one evaluation.
+
+        Args:
+            objectives: Its error and latencies, an array of length `1 + targets`.
+            counts: Whether it succeeded and keeps the limits; otherwise the fronts stay.
+            seconds: How long it took.
+        """
+        volumes = list(self._rows[-1]) if self._rows else [0.0] * len(self.targets)
+        if counts:
+            for t, (error, latency) in enumerate(self.references):
+                point = objectives[[0, t + 1]]
+                if (self._fronts[t] <= point).all(axis=1).any():
+                    continue
+                front = np.concatenate([self._fronts[t], point[None]])
+                self._fronts[t] = front[is_non_dominated(front)]
+                volume = hypervolume(self._fronts[t], [error, latency])
+                volumes[t] = volume / (error * latency)
+        self._rows.append(volumes)
+        self._seconds.append((self._seconds[-1] if self._seconds else 0.0) + seconds)
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The hypervolume of each target now."""
+        return dict(zip(self.targets, self._rows[-1], strict=True)) if self._rows else {}
+
+    def history(self) -> SearchHistory:
+        """Everything so far."""
+        return SearchHistory(
+            targets=self.targets,
+            references=tuple(self.references),
+            hypervolumes=np.array(self._rows).reshape(-1, len(self.targets)),
+            seconds=np.array(self._seconds),
+        )
