@@ -17,12 +17,12 @@ from strategies.feasibility import (
     sample_feasible,
 )
 from strategies.front import Front, FrontPoint, pareto_front
+from strategies.held_out import PredictorQuality
 from strategies.improvement import expected_gain
 from strategies.nsga2 import NSGA2
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Constraint, Problem
-from strategies.protocols import CostModel, Evaluator, Measured, Prediction, Predictor
-from strategies.quality import PredictorQuality
+from strategies.protocols import CostModel, Evaluator, Prediction, Predictor
 from strategies.random_search import RandomSearch
 from strategies.result import Progress, SearchHistory, SearchResult
 from strategies.search import EvaluationError, search
@@ -38,7 +38,6 @@ __all__ = [
     "Front",
     "FrontPoint",
     "InfeasibleConstraintError",
-    "Measured",
     "Prediction",
     "Predictor",
     "PredictorGuided",

@@ -26,6 +26,7 @@ Score: TypeAlias = Callable[[Genes], Floats]
 _POPULATION = 128
 _GENERATIONS = 25
 _JOINT_GENERATIONS = 60
+_LOCAL_STEPS = 40
 _RANDOM_ROUNDS = 4
 _VARIATION_ROUNDS = 20
 _FEASIBLE_ROWS = 64
@@ -39,9 +40,11 @@ class InfeasibleConstraintError(HwnasError, ValueError):
             several limits, these are values of one architecture.
     """
 
-    def __init__(self, message: str, nearest: Mapping[tuple[str, str], float]) -> None:
+    def __init__(
+        self, message: str, nearest: Mapping[tuple[str, str], float] | None = None
+    ) -> None:
         super().__init__(message)
-        self.nearest = dict(nearest)
+        self.nearest = dict(nearest or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +212,8 @@ def _check_alone(
     shown = _rounded_up(nearest)
     words = "lowest reachable" if reach.exact else "lowest found"
     raise InfeasibleConstraintError(
-        f"no architecture of {problem.space.name!r} meets {constraint}: the {words} is {shown:g} "
-        f"(expected {reach.lowest:.3g}, kept with probability {problem.probability:g}); "
+        f"no architecture of {problem.space.name!r} meets {constraint}: the {words} is {shown:g}, "
+        f"to hold with probability {problem.probability:g} ({reach.lowest:.3g} is expected); "
         "raise the limit or widen the space",
         {(constraint.metric, constraint.target): shown},
     )
@@ -223,7 +226,7 @@ def _check_jointly(problem: Problem, starts: Genes, rng: np.random.Generator) ->
         InfeasibleConstraintError: None was found.
     """
     row, missed = _descend(
-        problem, problem.violations, starts, rng, enough=0.0, generations=_JOINT_GENERATIONS
+        problem, problem.excesses, starts, rng, enough=0.0, generations=_JOINT_GENERATIONS
     )
     if missed <= 0:
         return row
@@ -248,7 +251,16 @@ def _descend(
     enough: float = -math.inf,
     generations: int = _GENERATIONS,
 ) -> tuple[Genes, float]:
-    """Evolves towards the lowest score; stops at `enough`, and always after some generations.
+    """Looks for the lowest score by evolution, then by changing one gene after the other.
+
+    Args:
+        problem: The space.
+        score: Gives an array of length `n`, or an `n x m` array whose rows are summed; its columns
+            are then objectives of the evolution, which keeps what they trade between them.
+        starts: Rows to begin with, at least one.
+        rng: The source of randomness.
+        enough: A score at which to stop.
+        generations: After which the evolution stops.
 
     Returns:
         The best row found, a `1 x d` array, and its score.
@@ -257,18 +269,44 @@ def _descend(
     evolution = NSGA2(problem.space, population_size=_POPULATION, seed=seed, initial=starts)
     best, lowest = starts[:1], math.inf
     for _ in range(generations):
-        genes = evolution.ask(_POPULATION)
+        genes = evolution.ask(_POPULATION) if lowest > enough else starts[:0]
         if len(genes) == 0:
             break
-        values = np.asarray(score(genes), np.float64)
-        values = np.where(np.isnan(values), np.inf, values)
-        place = int(values.argmin())
-        if values[place] < lowest:
-            best, lowest = genes[place : place + 1], float(values[place])
+        columns = _columns(score, genes)
+        best, lowest = _better(genes, columns, best, lowest)
+        evolution.tell(genes, columns)
+    for _ in range(_LOCAL_STEPS):
+        before = lowest
         if lowest <= enough:
             break
-        evolution.tell(genes, values[:, None])
+        genes = _neighbours(problem, best)
+        best, lowest = _better(genes, _columns(score, genes), best, lowest)
+        if lowest == before:
+            break
     return best, lowest
+
+
+def _columns(score: Score, genes: Genes) -> Floats:
+    values = np.asarray(score(genes), np.float64).reshape(len(genes), -1)
+    return np.where(np.isnan(values), np.inf, values)
+
+
+def _better(genes: Genes, columns: Floats, best: Genes, lowest: float) -> tuple[Genes, float]:
+    total = columns.sum(axis=1)
+    place = int(total.argmin())
+    if total[place] < lowest:
+        return genes[place : place + 1], float(total[place])
+    return best, lowest
+
+
+def _neighbours(problem: Problem, row: Genes) -> Genes:
+    """All architectures that differ from a `1 x d` row in one choice."""
+    sizes = problem.space.gene_space.sizes.tolist()
+    changes = [(j, value) for j, size in enumerate(sizes) for value in range(size)]
+    genes = np.repeat(row, len(changes), axis=0)
+    gene, value = np.array(changes).T
+    genes[np.arange(len(changes)), gene] = value
+    return problem.space.canonical(genes)
 
 
 def _rounded_up(value: float, digits: int = 3) -> float:
@@ -276,4 +314,5 @@ def _rounded_up(value: float, digits: int = 3) -> float:
     if not math.isfinite(value) or value == 0:
         return float(value)
     scale = 10.0 ** (digits - 1 - math.floor(math.log10(abs(value))))
-    return math.ceil(value * scale) / scale
+    shown = math.ceil(value * scale) / scale
+    return shown if shown >= value else (math.ceil(value * scale) + 1) / scale

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,12 @@ class FrontPoint:
     costs: Mapping[str, float]
     cost_bounds: Mapping[str, float]
     problem: Problem = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """The measured accuracy, the predicted costs, and the architecture below them."""
+        costs = ", ".join(f"{metric} {value:.4g}" for metric, value in self.costs.items())
+        title = f"{self.problem.accuracy.metric} {self.accuracy:.4f} on {self.target!r}: {costs}"
+        return f"{title} (predicted)\n{self.architecture}"
 
     @property
     def latency_ms(self) -> float:
@@ -231,8 +236,8 @@ def _points(
                     target=cost.target_name,
                     accuracy=observation.value,
                     accuracy_dispersion=observation.dispersion,
-                    costs=MappingProxyType({m: float(expected[m][i]) for m in cost.metrics}),
-                    cost_bounds=MappingProxyType({m: float(bounds[m][i]) for m in cost.metrics}),
+                    costs={m: float(expected[m][i]) for m in cost.metrics},
+                    cost_bounds={m: float(bounds[m][i]) for m in cost.metrics},
                     problem=problem,
                 )
             )

@@ -52,7 +52,7 @@ class NSGA2(Strategy):
     ...     table = space.layer_table(genes)
     ...     strategy.tell(genes, np.column_stack([table.macs, -table.parameters]))
     >>> strategy.population.shape
-    (20, 13)
+    (20, 15)
     """
 
     def __init__(

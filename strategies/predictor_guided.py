@@ -28,12 +28,12 @@ from records import BadInputError
 from search_spaces import Genes
 from strategies.dominance import constrained_rank
 from strategies.feasibility import sample_feasible
+from strategies.held_out import PredictorQuality, predictor_quality
 from strategies.improvement import expected_gain
 from strategies.known_rows import row_keys
 from strategies.nsga2 import NSGA2
 from strategies.problem import Problem
 from strategies.protocols import Floats, Predictor
-from strategies.quality import PredictorQuality, predictor_quality
 from strategies.strategy import Strategy, floats_from_json, floats_to_json
 
 _LEAST_MEASURED = 8
@@ -91,19 +91,16 @@ class PredictorGuided(Strategy):
         self._violations: Floats = np.zeros(0)
         self._proposed = 0
         self._is_fitted = False
-        self._forecasts: dict[int, float] = {}
-        self._predicted: Floats = np.zeros(0)
+        self._forecasts: dict[int, tuple[float, float]] = {}
+        self._predicted: Floats = np.zeros((0, 2))  # mean and std for each told row, or NaN
 
     @property
     def quality(self) -> PredictorQuality:
         """How well accuracies were predicted before they were measured."""
-        paired = ~np.isnan(self._predicted) & ~np.isnan(self._objectives[:, 0])
-        return predictor_quality(
-            self.problem.space,
-            self._genes[paired],
-            self._predicted[paired],
-            1 - self._objectives[paired, 0],
-        )
+        paired = ~np.isnan(self._predicted[:, 0]) & ~np.isnan(self._objectives[:, 0])
+        mean, std = self._predicted[paired].T
+        measured = 1 - self._objectives[paired, 0]
+        return predictor_quality(self.space, self._genes[paired], mean, std, measured)
 
     # ---- proposing ---------------------------------------------------------------------------
 
@@ -119,8 +116,9 @@ class PredictorGuided(Strategy):
         left = left[~np.isin(row_keys(left), row_keys(chosen))]
         rows = np.concatenate([chosen, left[: n - len(chosen)]])
         if len(rows):
-            mean = self.predictor.predict(rows).mean
-            self._forecasts.update(zip(row_keys(rows).tolist(), mean.tolist(), strict=True))
+            found = self.predictor.predict(rows)
+            forecasts = zip(found.mean.tolist(), found.std.tolist(), strict=True)
+            self._forecasts.update(zip(row_keys(rows).tolist(), forecasts, strict=True))
         return rows
 
     def _fit(self) -> bool:
@@ -194,11 +192,12 @@ class PredictorGuided(Strategy):
                 f"told {objectives.shape[1]} objectives; this problem has the error and "
                 f"{len(self.problem.targets)} latencies"
             )
-        forecasts = [self._forecasts.pop(key, np.nan) for key in row_keys(genes).tolist()]
+        none = (np.nan, np.nan)
+        forecasts = [self._forecasts.pop(key, none) for key in row_keys(genes).tolist()]
         self._genes = np.concatenate([self._genes, genes])
         self._objectives = np.concatenate([self._objectives, objectives])
         self._violations = np.concatenate([self._violations, violations])
-        self._predicted = np.append(self._predicted, forecasts)
+        self._predicted = np.concatenate([self._predicted, forecasts])
         self._is_fitted = False
 
     def _learned(self) -> dict[str, Any]:
@@ -207,7 +206,7 @@ class PredictorGuided(Strategy):
             "objectives": floats_to_json(self._objectives),
             "violations": floats_to_json(self._violations),
             "predicted": floats_to_json(self._predicted),
-            "forecasts": [[key, value] for key, value in self._forecasts.items()],
+            "forecasts": [[key, *forecast] for key, forecast in self._forecasts.items()],
             "proposed": self._proposed,
         }
 
@@ -216,7 +215,7 @@ class PredictorGuided(Strategy):
         shape = (len(self._genes), self._objectives.shape[1])
         self._objectives = floats_from_json(learned["objectives"]).reshape(shape)
         self._violations = floats_from_json(learned["violations"], missing=np.inf)
-        self._predicted = floats_from_json(learned["predicted"])
-        self._forecasts = {int(key): float(value) for key, value in learned["forecasts"]}
+        self._predicted = floats_from_json(learned["predicted"]).reshape(-1, 2)
+        self._forecasts = {int(key): (mean, std) for key, mean, std in learned["forecasts"]}
         self._proposed = int(learned["proposed"])
         self._is_fitted = False

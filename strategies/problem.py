@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -69,7 +68,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "costs", tuple(self.costs))
-        object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
+        object.__setattr__(self, "limits", dict(self.limits))
         self._check_costs()
         if not 0 < self.probability < 1:
             raise BadInputError(f"probability must be within 0 and 1, got {self.probability}")
@@ -117,15 +116,19 @@ class Problem:
         ]
         return np.column_stack(columns) if columns else np.zeros((len(genes), 0))
 
-    def violations(self, genes: Genes) -> Floats:
-        """By how much the limits are missed in all: the sum of `max(0, bound / limit - 1)`.
+    def excesses(self, genes: Genes) -> Floats:
+        """How far each limit is missed: `max(0, bound / limit - 1)`, an `n x constraints` array.
 
-        Returns:
-            An array of length `n`, 0 where every limit is kept; infinite where a cost is NaN.
+        It is infinite where a cost is NaN.
         """
         limits = np.array([c.limit for c in self.constraints])
-        total: Floats = np.maximum(0.0, self.bounds(genes) / limits - 1).sum(axis=1)
-        return np.where(np.isnan(total), np.inf, total)
+        excess: Floats = np.maximum(0.0, self.bounds(genes) / limits - 1)
+        return np.where(np.isnan(excess), np.inf, excess)
+
+    def violations(self, genes: Genes) -> Floats:
+        """The sum of the `excesses`, an array of length `n`; 0 where every limit is kept."""
+        total: Floats = self.excesses(genes).sum(axis=1)
+        return total
 
     def _check_costs(self) -> None:
         if not self.costs:

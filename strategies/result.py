@@ -10,9 +10,9 @@ import numpy as np
 from records import Observation
 from strategies.dominance import hypervolume, is_non_dominated
 from strategies.feasibility import Feasibility
+from strategies.held_out import PredictorQuality
 from strategies.problem import Problem
 from strategies.protocols import LATENCY, Floats, Predictor
-from strategies.quality import PredictorQuality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from records import BadInputError, HwnasError, Ledger, Observation, generator
+from records import BadInputError, HwnasError, Ledger, Measured, Observation, generator
 from search_spaces import Genes
 from strategies.design import initial_design
 from strategies.feasibility import Feasibility, check_feasible, sample_feasible
@@ -28,7 +28,7 @@ from strategies.known_rows import KnownRows
 from strategies.nsga2 import NSGA2
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Problem
-from strategies.protocols import Measured, Predictor
+from strategies.protocols import Predictor
 from strategies.result import HistoryRecorder, Progress, SearchResult, reference_points
 from strategies.strategy import Strategy
 
@@ -134,7 +134,8 @@ class _Search:
         self.strategy = strategy
         self.ledger = ledger
         self.feasibility = feasibility
-        self.queue = design
+        self.design = design
+        self.surplus = design[:0]
         self.rng = rng
         self.total = total
         self.batch_size = batch_size
@@ -172,10 +173,11 @@ class _Search:
     # ---- choosing ----------------------------------------------------------------------------
 
     def _next_batch(self) -> Genes:
-        """The next rows to measure: the rest of the queue, refilled by the strategy."""
-        if len(self.queue) == 0:
-            self.queue = self._ask()
-        batch, self.queue = self.queue[: self.batch_size], self.queue[self.batch_size :]
+        """The next rows to measure: the design, then what the strategy proposes."""
+        if len(self.design):
+            batch, self.design = np.split(self.design, [self.batch_size])
+        else:
+            batch, self.surplus = np.split(self._ask(), [self.batch_size])
         return batch
 
     def _ask(self) -> Genes:
@@ -184,10 +186,12 @@ class _Search:
         Returns:
             At least `batch_size` rows, as a rule; none if no further one was found.
         """
-        found = self.queue[:0]
+        found = self.surplus
         for attempt in range(_FEASIBLE_ATTEMPTS):
-            count = self.batch_size - len(found)
-            asked = min(count * 2**attempt, max(count, _LARGEST_ASK))
+            missing = self.batch_size - len(found)
+            if missing <= 0:
+                break
+            asked = min(missing * 2**attempt, max(missing, _LARGEST_ASK))
             rows = self.strategy.ask(asked)
             violations = self.problem.violations(rows)
             misses = violations > 0
@@ -196,7 +200,7 @@ class _Search:
                 objectives = self.problem.objectives(rows[misses], unknown)
                 self.strategy.tell(rows[misses], objectives, violations[misses])
             found = np.concatenate([found, rows[~misses]])
-            if len(found) >= self.batch_size or len(rows) < asked:
+            if len(rows) < asked:
                 break
         if len(found) == 0:
             starts = np.array([o.genes for o in self.observations], np.int16)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from search_spaces import HybridSpace, HybridStage
-from strategies import Measured
+from records import Measured
 from strategies.known_rows import row_keys
 
 SPACE = HybridSpace(image_size=8, channels=1)
