@@ -84,7 +84,9 @@ def deploy(
     agreement = verify(subnet, model, images, seed=seed, threads=target.threads)
     data = model.SerializeToString()
     if timing is None and runner is not None:
-        timing = runner.time([data], threads=target.threads, rounds=15, seed=seed)[0]
+        timing = runner.time(
+            [data], threads=target.threads, rounds=15, min_seconds=1.0, seed=seed
+        )[0]
     record = {
         "format": FORMAT,
         "target": describe_target(target),

@@ -53,12 +53,17 @@ class Emission:
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: type = np.float32) -> str:
         """Adds an initializer and returns its name."""
-        array = np.ascontiguousarray(np.asarray(value, dtype))
+        array: npt.NDArray[np.generic] = np.ascontiguousarray(np.asarray(value, dtype))
         self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
     def node(
-        self, operator: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: object
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        name: str,
+        domain: str = "",
+        **attributes: object,
     ) -> str:
         """Adds a node with one output, named as the node; returns that name."""
         self.nodes.append(

@@ -1,7 +1,7 @@
 """The kernel table: what onnxruntime really runs for a population of architectures.
 
-The layer table says what is declared; a runtime fuses. Lowered for onnxruntime's CPU provider at its
-highest optimisation level, on the graphs of `deployment.emit`:
+The layer table says what is declared; a runtime fuses. Lowered for onnxruntime's CPU provider at
+its highest optimisation level, on the graphs of `deployment.emit`:
 
 - convolution, batch norm, ReLU and the addition of the shortcut are one NCHWc convolution;
 - attention with its projections is one kernel; a linear map with its bias is one `Gemm`;
@@ -93,7 +93,7 @@ class KernelTable:
         """The sum of a column over the kernels, an array of length `n`."""
         if name not in self.flat:
             raise unknown_name("column", name, COLUMNS)
-        return self.flat[name][self.codes].sum(axis=0)
+        return np.asarray(self.flat[name][self.codes].sum(axis=0))
 
 
 class Lowering:
@@ -187,23 +187,30 @@ def _fuse(nodes: Sequence[Node]) -> list[list[int]]:
             continue
         group = [index]
         if node.operator == "conv2d":
-            for operator in ("batch_norm", "activation", "add"):
-                after = readers.get(group[-1], [])
-                if len(after) == 1 and _joins(nodes, group[-1], after[0], operator):
-                    group.append(after[0])
+            group += _fused_after(nodes, readers, index)
         taken.update(group)
         groups.append(group)
     return sorted(groups, key=max)
 
 
-def _joins(nodes: Sequence[Node], last: int, following: int, operator: str) -> bool:
-    """Whether the runtime computes `following` inside the convolution that ends with `last`."""
-    node = nodes[following]
-    if node.operator != operator or node.active != nodes[last].active:
-        return False
-    if operator == "activation":
-        return node.attributes["activation"] == ACTIVATIONS.index("relu")
-    return operator != "add" or node.inputs[1] == last
+def _fused_after(nodes: Sequence[Node], readers: dict[int, list[int]], conv: int) -> list[int]:
+    """The layers that run inside a convolution: batch norm, a shortcut's addition, then ReLU."""
+    fused: list[int] = []
+    last = conv
+    for operator in ("batch_norm", "add", "activation"):
+        after = readers.get(last, [])
+        if len(after) != 1:
+            break
+        node = nodes[after[0]]
+        fits = node.operator == operator and node.active == nodes[conv].active
+        if operator == "add":
+            fits = fits and node.inputs[1] == last
+        if operator == "activation":
+            fits = fits and node.attributes["activation"] == ACTIVATIONS.index("relu")
+        if fits:
+            fused.append(after[0])
+            last = after[0]
+    return fused
 
 
 def _kernel(nodes: Sequence[Node], group: Sequence[int], batch: int, block: int) -> Kernel:
@@ -237,7 +244,9 @@ def _kernel(nodes: Sequence[Node], group: Sequence[int], batch: int, block: int)
 def _padded_macs(a: Mapping[str, Dim], batch: int, block: int) -> Dim:
     """MACs of a blocked convolution: output channels are padded, inputs to a multiple of 4."""
     per_output = (a["in_channels"] // a["groups"]) * a["kernel"] * a["kernel"]
-    return batch * (divide_up(a["channels"], block) * block * per_output * a["height"] * a["width"])
+    return batch * (
+        divide_up(a["channels"], block) * block * per_output * a["height"] * a["width"]
+    )
 
 
 def _kind(node: Node) -> Dim:
@@ -259,4 +268,3 @@ def _kind(node: Node) -> Dim:
         case "to_tokens" | "to_map":
             return KINDS.index("layout")
     raise unknown_name("primitive that can be lowered", node.operator, COSTS)
-

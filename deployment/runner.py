@@ -56,6 +56,10 @@ class Timing:
         return float(np.quantile(self.samples_ms, q))
 
 
+MAX_ROUNDS = 100
+"""Rounds that a minimum time is filled with at most; pauses fill the rest."""
+
+
 class Runner(Protocol):
     """Times files on a device; brought by whoever has the device."""
 
@@ -71,6 +75,7 @@ class Runner(Protocol):
         threads: int,
         rounds: int = 7,
         runs: int = 3,
+        min_seconds: float = 0.0,
         seed: int = 0,
         on_round: Callable[[int, int], None] | None = None,
     ) -> list[Timing]:
@@ -79,8 +84,10 @@ class Runner(Protocol):
         Args:
             models: ONNX models with one float32 input of fixed shape.
             threads: Threads inside an operator.
-            rounds: Visits to each model.
+            rounds: Visits to each model, at least.
             runs: Timed runs a visit, after one that is not timed.
+            min_seconds: Spreads the visits over at least this time, with further rounds and
+                pauses between them, so that a disturbance of a moment does not fall on all.
             seed: Derives the inputs and the order.
             on_round: Called with (rounds done, rounds in all).
         """
@@ -102,6 +109,7 @@ class LocalRunner:
         threads: int,
         rounds: int = 7,
         runs: int = 3,
+        min_seconds: float = 0.0,
         seed: int = 0,
         on_round: Callable[[int, int], None] | None = None,
     ) -> list[Timing]:
@@ -112,12 +120,18 @@ class LocalRunner:
         opened = [_Opened(open_session(model, threads), rng) for model in models]
         for model in opened:
             model.run()  # the first run allocates
-        for done in range(rounds):
+        began = time.perf_counter()
+        done = 0
+        while done < rounds or (time.perf_counter() - began < min_seconds and done < MAX_ROUNDS):
             for index in rng.permutation(len(opened)):
                 opened[index].visit(runs)
+            done += 1
             if on_round is not None:
-                on_round(done + 1, rounds)
-        return [model.timing(rounds, threads) for model in opened]
+                on_round(min(done, rounds), rounds)
+            late = done * min_seconds / MAX_ROUNDS - (time.perf_counter() - began)
+            if late > 0:
+                time.sleep(late)
+        return [model.timing(done, threads) for model in opened]
 
 
 class _Opened:

@@ -11,12 +11,14 @@ from records import BadInputError, CorruptFileError
 PROVIDER = "CPUExecutionProvider"
 
 
-def session_options(threads: int = 1, optimised_path: str | Path | None = None) -> ort.SessionOptions:
+def session_options(
+    threads: int = 1, optimised_path: str | Path | None = None
+) -> ort.SessionOptions:
     """The options with which files are run and timed.
 
-    The highest optimisation level; `threads` inside an operator, one operator at a time. Threads do
-    not spin between runs: with several files open, spinning makes each read two to three times too
-    slow.
+    The highest optimisation level; `threads` inside an operator, one operator at a time. Threads
+    do not spin between runs: with several files open, spinning makes each read two to three times
+    too slow.
 
     Args:
         threads: Threads inside an operator.

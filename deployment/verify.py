@@ -96,14 +96,12 @@ def _compare(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> 
 def _batches(
     shape: list[int], images: torch.Tensor | None, seed: int
 ) -> list[npt.NDArray[np.float32]]:
-    """Batches of the file's shape: random, zero, large, and real images as far as they fill one."""
+    """Batches of the file's shape: random, zero, large, and real images as they fill one."""
     random = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     batches = [random, np.zeros_like(random), 10 * random]
     if images is not None:
         if list(images.shape[1:]) != shape[1:]:
-            raise BadInputError(
-                f"images must be n x {shape[1:]}, got shape {tuple(images.shape)}"
-            )
+            raise BadInputError(f"images must be n x {shape[1:]}, got shape {tuple(images.shape)}")
         size = shape[0]
         whole = images[: len(images) // size * size].numpy()
         batches += [np.ascontiguousarray(part) for part in whole.reshape(-1, *shape)]

@@ -1,7 +1,7 @@
 """Datasets in three splits: digits, Fashion-MNIST, CIFAR-10/100, a folder of images by class.
 
-Published train/test divisions are kept; the search-validation split is cut from the training images,
-stratified by class. Digits, which come undivided, are divided into 60 / 20 / 20 %.
+Published train/test divisions are kept; the search-validation split is cut from the training
+images, stratified by class. Digits, which come undivided, are divided into 60 / 20 / 20 %.
 """
 
 from __future__ import annotations

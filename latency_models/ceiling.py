@@ -7,8 +7,8 @@ nearest memory level that holds the kernel's inputs, outputs and weights. The en
 
     energy = operations * pJ/op + bytes * pJ/byte + static power * latency
 
-with the energy of the same level. Numbers that a profile does not have are left out, and the sources
-say so: no number is made up.
+with the energy of the same level. Numbers that a profile does not have are left out, and the
+sources say so: no number is made up.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def _memory(target: Target, moved: Values, missing: list[str]) -> tuple[Values, 
         is_last = level is profile.memory[-1]
         if not is_last and level.size_bytes is None:
             continue
-        fits = left & (moved <= level.size_bytes.value) if level.size_bytes and not is_last else left
+        fits = (
+            left & (moved <= level.size_bytes.value) if level.size_bytes and not is_last else left
+        )
         bandwidth = level.bandwidth_gbps_per_thread if target.threads == 1 else None
         bandwidth = bandwidth or level.bandwidth_gbps
         if is_last:

@@ -98,12 +98,12 @@ class CostModel(ABC):
     @property
     @abstractmethod
     def ratios(self) -> Values:
-        """Sorted ratios of measured to predicted latency of networks not fitted on; may be empty."""
+        """Sorted ratios of measured to predicted latency of left-out networks; may be empty."""
 
     @property
     @abstractmethod
     def origin(self) -> npt.NDArray[np.int8]:
-        """For every variant whether its latency is measured (0), interpolated (1), analytic (2)."""
+        """For every variant: is its latency measured (0), interpolated (1) or analytic (2)?"""
 
     @property
     @abstractmethod
@@ -123,7 +123,7 @@ class CostModel(ABC):
     def latency_ms(self, genes: Genes) -> Values:
         """The latency alone, length `n`."""
         codes = self.lowering.tabulation.codes(genes)
-        return self.base_ms + self._flat_ms[codes].sum(axis=0, dtype=np.float64)
+        return np.asarray(self.base_ms + self._flat_ms[codes].sum(axis=0, dtype=np.float64))
 
     @cached_property
     def _flat_ms(self) -> npt.NDArray[np.float32]:
@@ -162,8 +162,8 @@ class CostModel(ABC):
         """The value that a measurement stays below with the given probability.
 
         For a latency that rests on measurements it comes from the ratios of measured to predicted
-        latency of networks that were not fitted on (split conformal prediction, Vovk et al., 2005).
-        Where nothing was measured, and for the other metrics, it is the prediction itself.
+        latency of networks that were not fitted on (split conformal prediction, Vovk et al.,
+        2005). Where nothing was measured, and for the other metrics, it is the prediction itself.
         """
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
@@ -197,7 +197,7 @@ class CostModel(ABC):
         return (weights + self.lowering.peak_activation_bytes(genes)).astype(np.float64)
 
     def parts(self, row: Genes) -> list[Part]:
-        """Where the latency of one architecture goes, kernel by kernel, beside the ceiling's terms.
+        """Where the latency of one architecture goes, kernel by kernel, beside the ceiling.
 
         Args:
             row: Genes of one architecture.
@@ -218,7 +218,11 @@ class CostModel(ABC):
         ]
 
     def deploy(
-        self, subnet: Subnet, architecture: Architecture, folder: str | Path, facts: Mapping[str, Any]
+        self,
+        subnet: Subnet,
+        architecture: Architecture,
+        folder: str | Path,
+        facts: Mapping[str, Any],
     ) -> Bundle:
         """Exports a subnet into a bundle, with what was predicted before it is measured.
 
@@ -258,11 +262,13 @@ class CostModel(ABC):
         n = len(self.ratios)
         if n == 0:
             return float("nan")
-        rank = np.ceil((n + 1) * probability) if probability > 0.5 else np.floor((n + 1) * probability)
+        rank = (
+            np.ceil((n + 1) * probability)
+            if probability > 0.5
+            else np.floor((n + 1) * probability)
+        )
         return float(self.ratios[int(np.clip(rank, 1, n)) - 1])
 
     def _energy_mj(self, codes: npt.NDArray[np.intp], latency_ms: Values) -> Values:
         dynamic = self.ceiling.energy_mj[codes].sum(axis=0)
         return np.asarray(dynamic + self.ceiling.static_power_w * latency_ms)
-
-

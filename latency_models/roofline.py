@@ -11,8 +11,9 @@ from latency_models.costs import CostModel, Values
 class RooflineCostModel(CostModel):
     """Latency, energy and memory from data-sheet numbers (`latency_models.ceiling`).
 
-    The latency is a lower bound: no kernel reaches the roofline, and nothing was measured. It ranks
-    networks and shows where time must go; it carries no interval and its coverage is all analytic.
+    The latency is a lower bound: no kernel reaches the roofline, and nothing was measured. It
+    ranks networks and shows where time must go; it carries no interval and its coverage is all
+    analytic.
     """
 
     @property

@@ -37,6 +37,7 @@ def mirror_to_optuna(
     gene_names: Sequence[str],
     gene_labels: GeneLabels,
     objectives: Sequence[StudyObjective],
+    space_hash: str | None = None,
 ) -> int:
     """Writes the ledger's results as a study into a journal file, replacing an earlier one.
 
@@ -51,6 +52,7 @@ def mirror_to_optuna(
         gene_names: The `d` names of the genes' columns, which become the parameters.
         gene_labels: Gives the value shown for a column's code, e.g. kernel size 5 for code 1.
         objectives: Metric, target ("" for none) and direction of each objective.
+        space_hash: Copies only what was observed in this search space; None copies everything.
 
     Returns:
         The number of trials.
@@ -62,7 +64,7 @@ def mirror_to_optuna(
     """
     _check_objectives(objectives)
     _check_unique("gene_names", gene_names)
-    architectures = _by_genes(ledger, gene_names)
+    architectures = _by_genes(ledger, gene_names, space_hash)
     keys = [(metric, target) for metric, target, _ in objectives]
     complete = [found for found in architectures if all(key in found.values for key in keys)]
     distributions = _distributions(architectures, gene_names, gene_labels)
@@ -114,12 +116,16 @@ class _LinesInMemory(BaseJournalBackend):
         self.logs.extend(logs)
 
 
-def _by_genes(ledger: Ledger, gene_names: Sequence[str]) -> list[_Architecture]:
+def _by_genes(
+    ledger: Ledger, gene_names: Sequence[str], space_hash: str | None
+) -> list[_Architecture]:
     """Gathers the observations by architecture, in the order they were first seen."""
     found: dict[tuple[int, ...], _Architecture] = {}
     for observed_at, observation in ledger.dated_observations():
         genes = observation.genes
         if not genes:  # about the run as a whole, not about an architecture
+            continue
+        if space_hash is not None and observation.space_hash != space_hash:
             continue
         if len(genes) != len(gene_names):
             raise BadInputError(

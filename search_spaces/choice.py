@@ -41,7 +41,7 @@ class Choice:
                 f"choice {self.name!r} needs two or more distinct values of one type, "
                 f"got {self.values!r}"
             )
-        if not self.is_categorical and list(self.values) != sorted(self.values):  # type: ignore[type-var]
+        if not self.is_categorical and list(self.values) != sorted(self.values):
             raise BadInputError(
                 f"choice {self.name!r} needs its numbers in ascending order, got {self.values!r}"
             )

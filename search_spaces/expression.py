@@ -22,12 +22,12 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def _divide_up(a: Array, b: Array) -> Array:
-    return -(-a // b)
+    return np.asarray(-(-a // b))
 
 
 def _round_to(a: Array, divisor: Array) -> Array:
     rounded = np.maximum(divisor, np.floor(a / divisor + 0.5) * divisor)
-    return rounded.astype(np.int64)
+    return np.asarray(rounded, np.int64)
 
 
 _OPERATIONS: dict[str, Callable[..., Array]] = {

@@ -117,7 +117,8 @@ class GeneSpace:
     def mutate(self, genes: Genes, rng: np.random.Generator, probability: float = 0.1) -> Genes:
         """Changes each active gene to another value with the given probability.
 
-        A gene that becomes active is drawn uniformly. At least one active gene of each row changes.
+        A gene that becomes active is drawn uniformly. At least one active gene of each row
+        changes.
         """
         if not 0 <= probability <= 1:
             raise BadInputError(f"probability must be within 0 and 1, got {probability}")

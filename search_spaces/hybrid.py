@@ -21,12 +21,11 @@ class HybridStage:
     Attributes:
         depths: Numbers of blocks to choose from; 0 is allowed.
         widths: Numbers of channels to choose from.
-        blocks: What the stage's blocks may be: `conv` (MBConv), `attention` (transformer), or both.
-        kernels: Odd kernel sizes of convolutional blocks, chosen per block.
-        expansions: Ratios of hidden to input channels of convolutional blocks, chosen per block.
-        heads: Heads of attention blocks, chosen per block.
-        mlp_ratios: Ratios of hidden to input width of attention blocks, chosen per block.
-        stride: Stride of the convolution at the start.
+        blocks: What the stage's blocks may be: `conv` (MBConv), `attention` (transformer), or
+        both. kernels: Odd kernel sizes of convolutional blocks, chosen per block. expansions:
+        Ratios of hidden to input channels of convolutional blocks, chosen per block. heads: Heads
+        of attention blocks, chosen per block. mlp_ratios: Ratios of hidden to input width of
+        attention blocks, chosen per block. stride: Stride of the convolution at the start.
     """
 
     depths: tuple[int, ...] = (0, 1, 2)

@@ -77,7 +77,7 @@ class LayerTable:
         """The sum of a column over the layers, an array of length `n`."""
         if name not in self.flat:
             raise unknown_name("column", name, COLUMNS)
-        return self.flat[name][self.codes].sum(axis=0)
+        return np.asarray(self.flat[name][self.codes].sum(axis=0))
 
     @property
     def macs(self) -> npt.NDArray[np.int64]:
@@ -94,7 +94,7 @@ class LayerTable:
         return self.total("elements") * bytes_per_value
 
     def peak_activation_bytes(self, bytes_per_value: int = 4) -> npt.NDArray[np.int64]:
-        """The most that is alive at once for one image, every layer writing a tensor of its own."""
+        """The most that is alive at once for one image; every layer writes its own tensor."""
         sizes = self.flat["elements"][self.codes] * bytes_per_value
         active = self.flat["active"][self.codes] > 0
         return peak_alive(sizes, active, self.edges)
@@ -127,4 +127,4 @@ def peak_alive(
     column = np.arange(n)
     for step in range(steps):
         change[last[step] + 1, column] -= sizes[step]
-    return np.cumsum(change, axis=0).max(axis=0, initial=0)
+    return np.asarray(np.cumsum(change, axis=0).max(axis=0, initial=0))

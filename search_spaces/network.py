@@ -2,11 +2,12 @@
 
 A space's `build` method calls a `NetworkBuilder` much as a torch module's `forward` calls layers.
 Sizes may be choices. Layers declared inside `with net.when(condition)` are skipped where the
-condition fails, and **a skipped layer passes on its first input**: so a chain of optional blocks is
-elastic depth, and two optional blocks with opposite conditions are a choice of block. An `add` takes
-the shortcut as its first input for that reason.
+condition fails, and **a skipped layer passes on its first input**: so a chain of optional blocks
+is elastic depth, and two optional blocks with opposite conditions are a choice of block. An `add`
+takes the shortcut as its first input for that reason.
 
-From this one declaration come the layer table, the supernet, the extracted module and the ONNX file.
+From this one declaration come the layer table, the supernet, the extracted module and the ONNX
+file.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class NetworkBuilder:
             self._condition = outer
 
     @overload
-    def choice(self, name: str, values: Sequence[str], *, scope: Scope = ...) -> Expression | str: ...
+    def choice(
+        self, name: str, values: Sequence[str], *, scope: Scope = ...
+    ) -> Expression | str: ...
 
     @overload
     def choice(
@@ -213,9 +216,7 @@ class NetworkBuilder:
 
     def linear(self, x: Tensor, channels: Dim, *, bias: bool = True, name: str) -> Tensor:
         """The same linear map of every token."""
-        return self._append(
-            name, "linear", (x,), channels, x.height, x.width, bias=int(bias)
-        )
+        return self._append(name, "linear", (x,), channels, x.height, x.width, bias=int(bias))
 
     def global_pool(self, x: Tensor, name: str = "pool") -> Tensor:
         """The mean over all positions of a feature map or a sequence."""

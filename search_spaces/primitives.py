@@ -2,9 +2,9 @@
 
 One entry per primitive: its output shape is stated where it is declared
 (`search_spaces.network`), here stand its MACs (multiply-accumulates) and trainable parameters, as
-expressions over the declared attributes, so that they hold for plain numbers and for choices alike.
-A feature map and a token sequence are both described by (channels, height, width); a sequence has
-`height * width` tokens.
+expressions over the declared attributes, so that they hold for plain numbers and for choices
+alike. A feature map and a token sequence are both described by (channels, height, width); a
+sequence has `height * width` tokens.
 
 Counted as MACs are products with weights and, in attention, products of activations. Additions,
 normalisation, activations and pooling count none (the convention of fvcore and of the papers that

@@ -146,7 +146,11 @@ class SearchSpace(ABC):
             Architecture(
                 self.name,
                 self.version,
-                tuple((c.name, c.values[g]) for c, g, on in zip(self.choices, row, there, strict=True) if on),
+                tuple(
+                    (c.name, c.values[g])
+                    for c, g, on in zip(self.choices, row, there, strict=True)
+                    if on
+                ),
             )
             for row, there in zip(checked, active, strict=True)
         ]
@@ -298,7 +302,8 @@ class SearchSpace(ABC):
         for key in parameters:
             if key not in allowed:
                 raise unknown_name(f"parameter of {name}", key, allowed)
-        return space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+        made: Self = space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+        return made
 
     @classmethod
     def _parameter(cls, name: str, value: Any) -> Any:

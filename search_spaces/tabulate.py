@@ -1,8 +1,9 @@
 """Tables of everything that depends on few genes: what makes costing millions of candidates cheap.
 
 A row of the layer table (one layer's channels, size, kernel, MACs ...) depends on a handful of
-genes: its own and those that set its input. All combinations of these few genes are evaluated once,
-when the space is made. For a population `genes` the row's variant is then a mixed-radix number,
+genes: its own and those that set its input. All combinations of these few genes are evaluated
+once, when the space is made. For a population `genes` the row's variant is then a mixed-radix
+number,
 
     code[row, i] = offset[row] + sum_j stride[row, j] * genes[i, j],
 

@@ -1,5 +1,6 @@
 """The weight-sharing network: elastic primitives, training, exact extraction, evaluation."""
 
+from supernet.alone import train_alone
 from supernet.augment import augment
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data import ImageData, Split
@@ -24,4 +25,5 @@ __all__ = [
     "save_supernet",
     "standard_error",
     "train",
+    "train_alone",
 ]

@@ -25,7 +25,7 @@ def save_checkpoint(
     step: int,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes weights, the optimiser's state and the facts of the run; replaces the file at once."""
+    """Writes weights, the optimiser's state and the run's facts; replaces the file at once."""
     tensors = {f"weights/{k}": v.contiguous() for k, v in supernet.state_dict().items()}
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
@@ -58,7 +58,9 @@ def load_checkpoint(
     mine = json.loads(json.dumps(facts))
     differ = [key for key in mine if saved.get(key) != mine[key] and key != "space"]
     if differ:
-        changes = "; ".join(f"{key}: {saved.get(key)!r} there, {mine[key]!r} here" for key in differ)
+        changes = "; ".join(
+            f"{key}: {saved.get(key)!r} there, {mine[key]!r} here" for key in differ
+        )
         raise BadInputError(f"{path} was written by another run ({changes}); choose another file")
     _load_weights(path, supernet, tensors)
     state: dict[int, dict[str, torch.Tensor]] = {}

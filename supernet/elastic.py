@@ -8,14 +8,15 @@ channel, a head, a query row means the same thing in every subnet. Whatever else
 
 References:
     Cai et al., Once-for-All, ICLR 2020, arXiv 1908.09791 (slicing, kernel transforms);
-    Chen et al., AutoFormer, ICCV 2021, arXiv 2107.00651 (slicing of transformers). Queries, keys and
-    values are separate here, weights and biases, so that both keep their role for every head count.
+    Chen et al., AutoFormer, ICCV 2021, arXiv 2107.00651 (slicing of transformers). Queries, keys
+    and values are separate here, weights and biases, so that both keep their role for every head
+    count.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -58,10 +59,11 @@ def _largest(variants: Sequence[Layer], *names: str) -> list[int]:
 class Conv2d(ElasticPrimitive):
     """A convolution with elastic channels and kernel size.
 
-    A smaller kernel is the centre of the next larger one, its values mixed by a learned matrix that
-    starts as the identity, one matrix per layer for all channels (Once-for-All's kernel transform;
-    chained from size to size). A patch embedding (stride as large as the kernel, no padding) has
-    its kernel resized by area interpolation instead and scaled so that its sum stays the same.
+    A smaller kernel is the centre of the next larger one, its values mixed by a learned matrix
+    that starts as the identity, one matrix per layer for all channels (Once-for-All's kernel
+    transform; chained from size to size). A patch embedding (stride as large as the kernel, no
+    padding) has its kernel resized by area interpolation instead and scaled so that its sum stays
+    the same.
     """
 
     def __init__(self, variants: Sequence[Layer]) -> None:
@@ -116,7 +118,7 @@ class Conv2d(ElasticPrimitive):
 
 
 class BatchNorm(ElasticPrimitive):
-    """Batch normalisation with elastic channels; statistics belong to a subnet, not to the weights.
+    """Batch normalisation with elastic channels; statistics are not among the weights.
 
     Without statistics among the weights it normalises with those of the batch.
     """
@@ -225,14 +227,14 @@ def attention(x: Tensor, weight: Tensor, bias: Tensor, layer: Layer) -> Tensor:
     """Scaled dot-product self-attention of tokens `n x tokens x width`, scale `qk_dim^-1/2`."""
     n, tokens, _ = x.shape
     qk, v = layer.heads * layer.qk_dim, layer.heads * layer.v_dim
-    parts = F.linear(x, weight, bias).split((qk, qk, v), dim=-1)
+    parts = torch.split(F.linear(x, weight, bias), [qk, qk, v], dim=-1)
     q, k, values = (p.view(n, tokens, layer.heads, -1).transpose(1, 2) for p in parts)
     mixed = F.scaled_dot_product_attention(q, k, values)
     return mixed.transpose(1, 2).reshape(n, tokens, v)  # heads side by side
 
 
 class Position(ElasticPrimitive):
-    """Learned position embeddings, kept as the largest grid and resized bilinearly to smaller ones."""
+    """Learned position embeddings, kept as the largest grid, resized bilinearly to others."""
 
     def __init__(self, variants: Sequence[Layer]) -> None:
         super().__init__(variants)
@@ -279,7 +281,7 @@ class ToMap(ElasticPrimitive):
     """Tokens `n x HW x C` as a feature map `n x C x H x W`, channels last in memory."""
 
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-        return inputs[0].unflatten(1, (layer.height, layer.width)).permute(0, 3, 1, 2)
+        return inputs[0].reshape(-1, layer.height, layer.width, layer.channels).permute(0, 3, 1, 2)
 
 
 class GlobalPool(ElasticPrimitive):
@@ -290,7 +292,11 @@ class GlobalPool(ElasticPrimitive):
         return x.mean((2, 3)) if x.ndim == 4 else x.mean(1)
 
 
-ACTIVATION_FUNCTIONS = {"relu": F.relu, "gelu": F.gelu, "hardswish": F.hardswish}
+ACTIVATION_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+}
 
 ELASTIC: Mapping[str, type[ElasticPrimitive]] = {
     "conv2d": Conv2d,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import nn
@@ -41,20 +42,28 @@ class SupernetEvaluator:
         data: `train` gives the images for recalibration, `validation` those that count.
         batches: Batches for recalibration.
         batch_size: Images in each.
+        threads: Subnets that are measured at the same time.
     """
 
     metric = "accuracy"
 
     def __init__(
-        self, supernet: Supernet, data: ImageData, *, batches: int = 4, batch_size: int = 128
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        *,
+        batches: int = 4,
+        batch_size: int = 128,
+        threads: int = 2,
     ) -> None:
         self.supernet = supernet.eval()
         self.data = data
+        self.threads = threads
         self.weights_hash = supernet.weights_hash()
         images = data.train.images[: batches * batch_size]
         self._batches = [
             part.contiguous(memory_format=torch.channels_last)
-            for part in images.split(batch_size)
+            for part in torch.split(images, batch_size)
             if len(part) > 1
         ]
 
@@ -68,14 +77,14 @@ class SupernetEvaluator:
 
     def evaluate(self, genes: Genes) -> Sequence[Measured]:
         """Accuracy on the validation split with its standard error, for each row of genes."""
-        results = []
-        for row in genes:
-            start = time.perf_counter()
-            value = accuracy(self.subnet(row), self.data.validation)
-            error = standard_error(value, len(self.data.validation))
-            seconds = time.perf_counter() - start
-            results.append(Measured(value=value, dispersion=error, seconds=seconds))
-        return results
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(self._evaluate, genes))
+
+    def _evaluate(self, row: Genes) -> Measured:
+        start = time.perf_counter()
+        value = accuracy(self.subnet(self.supernet.space.graph(row)), self.data.validation)
+        error = standard_error(value, len(self.data.validation))
+        return Measured(value=value, dispersion=error, seconds=time.perf_counter() - start)
 
     def test_accuracy(self, architecture: Architecture | Subnet) -> float:
         """Accuracy on the test split: for chosen subnets, after the search."""

@@ -67,10 +67,10 @@ class ToMap(nn.Module):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
-        self.size = (layer.height, layer.width)
+        self.size = (layer.height, layer.width, layer.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, self.size).permute(0, 3, 1, 2)
+        return x.reshape(-1, *self.size).permute(0, 3, 1, 2)
 
 
 class GlobalPool(nn.Module):
@@ -93,7 +93,12 @@ def _conv2d(layer: Layer) -> nn.Module:
 
 
 def _activation(layer: Layer) -> nn.Module:
-    return {"relu": nn.ReLU, "gelu": nn.GELU, "hardswish": nn.Hardswish}[layer.activation_name]()
+    kinds: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "gelu": nn.GELU,
+        "hardswish": nn.Hardswish,
+    }
+    return kinds[layer.activation_name]()
 
 
 STATIC: dict[str, Callable[[Layer], nn.Module]] = {

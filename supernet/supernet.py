@@ -32,7 +32,8 @@ class Supernet(nn.Module):
 
     A subnet is run with `supernet(images, architecture)`, where the architecture is an
     `Architecture`, a row of genes or a `Graph`. Batch-norm statistics are never part of the
-    supernet: a subnet's are computed by `recalibrate` and passed in, so no subnet spoils another's.
+    supernet: a subnet's are computed by `recalibrate` and passed in, so no subnet spoils
+    another's.
 
     Args:
         space: The search space.
@@ -110,9 +111,7 @@ class Supernet(nn.Module):
         return module
 
     @torch.no_grad()
-    def recalibrate(
-        self, architecture: ArchitectureLike, batches: Iterable[Tensor]
-    ) -> Statistics:
+    def recalibrate(self, architecture: ArchitectureLike, batches: Iterable[Tensor]) -> Statistics:
         """A subnet's batch-norm statistics: the mean over batches of training images.
 
         The supernet stays as it is. Use a few large batches; each is normalised by its own
@@ -175,7 +174,7 @@ def _variants(space: SearchSpace) -> list[tuple[str, str, Sequence[Layer]]]:
     table = space.layers
     columns = table.columns
     row_of = table.row_of_variant()
-    found = []
+    found: list[tuple[str, str, Sequence[Layer]]] = []
     for r, node in enumerate(space.nodes):
         if node.operator == "input":
             continue

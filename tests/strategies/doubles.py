@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from search_spaces import HybridSpace, HybridStage
 from records import Measured
+from search_spaces import HybridSpace, HybridStage
 from strategies.known_rows import row_keys
 
 SPACE = HybridSpace(image_size=8, channels=1)

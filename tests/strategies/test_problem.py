@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from records import BadInputError, UnknownNameError
-from records import Measured
+from records import BadInputError, Measured, UnknownNameError
 from strategies import Problem
 from tests.strategies.doubles import SPACE, FormulaAccuracy, LayerCost
 

@@ -1,0 +1,182 @@
+"""The command line: `hwnas quickstart`, `hwnas devices`, `hwnas profile`.
+
+Errors that a user can mend end with one line and exit code 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.config import QuickstartConfig
+from experiments.console import console, say, show_table
+from experiments.datasets import DATASETS
+from experiments.spaces import SPACES
+from hardware_profiles import (
+    device,
+    device_names,
+    device_rows,
+    local_profile,
+    measure_local,
+    number_rows,
+    save_profile,
+)
+from records import HwnasError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Hardware-aware neural architecture search: networks for your device, measured there.",
+)
+devices_app = typer.Typer(help="The devices that are known.", invoke_without_command=True)
+app.add_typer(devices_app, name="devices")
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@app.command("quickstart")
+def quickstart_command(
+    dataset: Annotated[
+        str, typer.Option(help=f"{', '.join(DATASETS)}, or a folder with a subfolder per class")
+    ] = "digits",
+    space: Annotated[str, typer.Option(help=", ".join(SPACES))] = "hybrid",
+    out: Annotated[Path, typer.Option(help="the run's folder, new or empty")] = Path(
+        "runs/quickstart"
+    ),
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="limit on the latency of one image at batch 1")
+    ] = None,
+    max_energy_mj: Annotated[
+        float | None, typer.Option(help="limit on the modelled energy of one image at batch 1")
+    ] = None,
+    max_memory_kb: Annotated[
+        float | None, typer.Option(help="limit on weights and activations at batch 1, in KiB")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
+    epochs: Annotated[
+        int | None, typer.Option(help="passes over the training images; by dataset if not given")
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="subnets whose accuracy is measured")] = 120,
+    points: Annotated[int, typer.Option(help="networks to export for each target")] = 4,
+    calibration_networks: Annotated[
+        int, typer.Option(help="networks to time for each cost model")
+    ] = 100,
+    refit_threshold: Annotated[
+        float, typer.Option(help="median latency error above which cost models are refitted")
+    ] = 0.05,
+    image_size: Annotated[int | None, typer.Option(help="resize images to this side")] = None,
+    train_images: Annotated[int | None, typer.Option(help="use only that many")] = None,
+    data_folder: Annotated[
+        str | None, typer.Option(help="where a named dataset's files are")
+    ] = None,
+) -> None:
+    """The main job: train, profile, search for two targets, export, measure, report."""
+    from experiments.quickstart import quickstart
+
+    config = QuickstartConfig(
+        dataset=dataset,
+        space=space,
+        out=out,
+        max_latency_ms=max_latency_ms,
+        max_energy_mj=max_energy_mj,
+        max_memory_kb=max_memory_kb,
+        seed=seed,
+        resume=resume,
+        epochs=epochs,
+        evaluations=evaluations,
+        points=points,
+        calibration_networks=calibration_networks,
+        refit_threshold=refit_threshold,
+        image_size=image_size,
+        train_images=train_images,
+        data_folder=data_folder,
+    )
+    quickstart(config)
+
+
+@devices_app.callback()
+def devices_command(context: typer.Context) -> None:
+    """Lists the devices, with how much of each profile was read from a source."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = device_rows([device(name) for name in device_names()])
+    show_table("Devices", *_columns(rows), left=2)
+
+
+@devices_app.command("show")
+def show_command(name: Annotated[str, typer.Argument(help="a name or a profile's path")]) -> None:
+    """Shows every number of a device with its source."""
+    profile = device(name)
+    rows = number_rows(profile)
+    show_table(f"{profile.name}: {profile.description}", *_columns(rows), left=1)
+
+
+@app.command("profile")
+def profile_command(
+    out: Annotated[Path | None, typer.Option(help="also write the profile to this file")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="measure again")] = False,
+) -> None:
+    """Measures this machine: arithmetic, memory, caches, instruction sets, runtimes."""
+    if out is not None and out.exists():
+        raise HwnasError(f"{out} exists and is never overwritten: choose another file")
+    with console.status("measuring this machine"):
+        profile = (
+            measure_local() if refresh and out is not None else local_profile(refresh=refresh)
+        )
+    show_table(f"{profile.name}: {profile.description}", *_columns(number_rows(profile)), left=1)
+    say(f"instruction sets: {', '.join(profile.instruction_sets) or 'unknown'}")
+    say("runtimes: " + ", ".join(f"{k} {v}" for k, v in profile.runtimes.items()))
+    say(profile.notes)
+    if out is not None:
+        save_profile(profile, out)
+        say(f"written to {out}")
+
+
+def _columns(rows: Sequence[object]) -> tuple[list[str], list[list[str]]]:
+    """Head and body of a table of dataclasses with text fields."""
+    from dataclasses import astuple, fields, is_dataclass
+
+    if not rows:
+        return [], []
+    first = rows[0]
+    assert is_dataclass(first)
+    head = [field.name.replace("_", " ") for field in fields(first)]
+    body = [[str(cell) for cell in astuple(row)] for row in rows]  # type: ignore[call-overload]
+    return head, body
+
+
+def run(command: Callable[[], object]) -> None:
+    """Runs a command; a user's error ends with one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        command()
+    except HwnasError as error:
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        say(
+            "\ninterrupted; what was measured is kept: continue with the same options and --resume"
+        )
+        sys.exit(INTERRUPTED)
+
+
+def main() -> None:
+    """The command `hwnas`."""
+    run(lambda: app(standalone_mode=True))
+
+
+def quickstart_main() -> None:
+    """The command `python -m experiments.quickstart`."""
+    run(lambda: app(["quickstart", *sys.argv[1:]], standalone_mode=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The tables that a run prints: what is reachable, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.console import show_table
+from strategies import Feasibility, Problem
+
+UNITS = {"latency_ms": "ms", "energy_mj": "mJ", "peak_memory_bytes": "KiB"}
+SCALES = {"peak_memory_bytes": 1 / 1024}
+
+
+def picture_of_limits(feasibility: Feasibility, problem: Problem) -> None:
+    """Prints the reachable range of every metric on every target, with the limits."""
+    limits = {(c.metric, c.target): c.limit for c in problem.constraints}
+    rows = []
+    for reachable in feasibility.ranges:
+        scale = SCALES.get(reachable.metric, 1.0)
+        limit = limits.get((reachable.metric, reachable.target))
+        rows.append(
+            [
+                reachable.target,
+                reachable.metric.removesuffix("_" + reachable.metric.rsplit("_", 1)[-1]),
+                UNITS.get(reachable.metric, ""),
+                f"{reachable.lowest * scale:.4g}",
+                f"{reachable.highest * scale:.4g}",
+                "exact" if reachable.exact else "best found",
+                "" if limit is None else f"{limit * scale:.4g}",
+            ]
+        )
+    show_table(
+        "Reachable (predicted)",
+        ["target", "metric", "unit", "lowest", "highest", "how", "limit"],
+        rows,
+        left=3,
+    )
+
+
+def closing_table(front: Mapping[str, Any]) -> None:
+    """Prints every exported network: accuracy with interval, costs predicted and measured."""
+    for target in front["targets"]:
+        rows = [_row(point) for point in front["points"] if point["target"] == target["name"]]
+        show_table(
+            f"{target['name']}: {target['runtime']}, {target['threads']} thread, "
+            f"batch {target['batch_size']}; test accuracy with 95 % interval on "
+            f"{front['dataset']['test']} images",
+            [
+                "network",
+                "",
+                "test %",
+                "interval",
+                "predicted ms",
+                "measured ms",
+                "error",
+                "mJ (modelled)",
+                "KiB",
+                "parameters",
+                "vs torch",
+            ],
+            rows,
+            left=2,
+        )
+
+
+def _row(point: Mapping[str, Any]) -> list[str]:
+    low, high = point["test_interval_95"]
+    predicted = point["predicted"]
+    return [
+        point["name"],
+        point["title"] if point["kind"] == "searched" else f"baseline {point['title']}",
+        f"{100 * point['test_accuracy']:.1f}",
+        f"{100 * low:.1f}-{100 * high:.1f}",
+        f"{predicted['latency_ms']:.4f}",
+        f"{point['measured']['latency_ms']:.4f}",
+        f"{100 * point['latency_error']:+.1f} %",
+        f"{predicted['energy_mj']:.4f}",
+        f"{predicted['peak_memory_bytes'] / 1024:.0f}",
+        f"{point['parameters']:,}",
+        f"{point['relative_difference']:.1e}",
+    ]

@@ -1,0 +1,61 @@
+"""What a person sees while a run goes on: steps, progress bars, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console(highlight=False)
+"""Where everything is printed."""
+if not console.is_terminal:
+    console = Console(highlight=False, width=140)  # a file or a pipe: do not fold tables
+
+Advance = Callable[[int, int, str], None]
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Advance]:
+    """A progress bar; call what it gives with (done, total, a short text behind the bar)."""
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=None, text="")
+
+        def advance(done: int, total: int, text: str = "") -> None:
+            progress.update(task, completed=done, total=total, text=text)
+
+        yield advance
+
+
+def say(text: str) -> None:
+    """Prints a line."""
+    console.print(text, markup=False)
+
+
+def show_table(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
+) -> None:
+    """Prints a table; the first `left` columns are text, the others are aligned as numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

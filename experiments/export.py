@@ -1,0 +1,198 @@
+"""From a front to bundles: choose points, emit, time together, judge the predictions, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployment import Bundle, LocalRunner, Timing, deploy, emit
+from experiments.blocks import blocks
+from experiments.intervals import wilson_interval
+from experiments.measuring import record_timings, time_together
+from hardware_profiles import Target
+from latency_models import MeasuredCostModel, random_weights_model
+from records import Ledger, generator
+from search_spaces import Genes, SearchSpace
+from strategies import Front, FrontPoint
+from supernet import ImageData, Subnet, accuracy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chosen:
+    """A network that is to be exported.
+
+    Attributes:
+        name: The bundle's folder name.
+        title: What it stands for, e.g. `knee`.
+        kind: `searched` or `baseline`.
+        genes: Its row in the space of its cost model.
+        subnet: The network with its weights.
+        cost: The cost model of its target and space, as fitted before this network was timed.
+        validation_accuracy: On the search-validation split.
+    """
+
+    name: str
+    title: str
+    kind: str
+    genes: Genes
+    subnet: Subnet
+    cost: MeasuredCostModel
+    validation_accuracy: float
+
+
+def choose(front: Front, target: str, cost: MeasuredCostModel, points: int) -> list[Chosen]:
+    """Points of a target's front: fastest, knee, most accurate, others spread between.
+
+    Where the front has fewer points than asked, all of them.
+    """
+    own = front.for_target(target)
+    picked = list(own.spread(points))
+    knee = own.knee()
+    if knee not in picked and len(picked) > 2:
+        middle = picked[1:-1]
+        nearest = min(middle, key=lambda p: abs(np.log(p.latency_ms / knee.latency_ms)))
+        picked[picked.index(nearest)] = knee
+    picked.sort(key=lambda p: p.latency_ms)
+    best = max(picked, key=lambda p: p.accuracy)
+    chosen = []
+    for index, point in enumerate(picked):
+        title = _title(point, picked[0], best, knee)
+        chosen.append(
+            Chosen(
+                name=f"{target}-{index}",
+                title=title,
+                kind="searched",
+                genes=np.array(point.genes, np.int16),
+                subnet=front.problem.accuracy.subnet(point.architecture),
+                cost=cost,
+                validation_accuracy=point.accuracy,
+            )
+        )
+    return chosen
+
+
+def _title(point: FrontPoint, fastest: FrontPoint, best: FrontPoint, knee: FrontPoint) -> str:
+    titles = (("most accurate", best), ("fastest", fastest), ("knee", knee))
+    fitting = [title for title, other in titles if point is other or point == other]
+    return fitting[0] if fitting else "between"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Timed:
+    """A chosen network with what was predicted before it was timed, and its timing."""
+
+    chosen: Chosen
+    predicted: dict[str, Any]
+    timing: Timing
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured latency, minus one."""
+        return float(self.predicted["latency_ms"] / self.timing.latency_ms - 1)
+
+
+def time_chosen(chosen: Sequence[Chosen], ledger: Ledger, *, seed: int) -> list[Timed]:
+    """Predicts the costs of one target's networks, then times their exported files together."""
+    target = chosen[0].cost.target
+    predicted = [one.cost.record(one.genes) for one in chosen]
+    models = [emit(one.subnet, target.batch_size).SerializeToString() for one in chosen]
+    timings = time_together(models, target, LocalRunner(), seed=seed)
+    for one, timing in zip(chosen, timings, strict=True):
+        record_timings(ledger, one.cost.space, target, one.genes[None], [timing])
+    return [
+        Timed(chosen=c, predicted=p, timing=t)
+        for c, p, t in zip(chosen, predicted, timings, strict=True)
+    ]
+
+
+def write_bundle(
+    timed: Timed, data: ImageData, folder: Path, *, weights_hash: str, seed: int
+) -> Bundle:
+    """Verifies a timed network and writes its bundle.
+
+    Accuracy on the test split is read here, once, after everything has been chosen.
+    """
+    one = timed.chosen
+    space = one.cost.space
+    return deploy(
+        one.subnet,
+        folder / one.name,
+        target=one.cost.target,
+        architecture=space.decode(one.genes)[0].to_json(),
+        space=space.to_json(),
+        predicted=timed.predicted,
+        facts=_facts(one, data, weights_hash),
+        runner=LocalRunner(),
+        timing=timed.timing,
+        images=data.validation.images[:128],
+        seed=seed,
+    )
+
+
+def _facts(one: Chosen, data: ImageData, weights_hash: str) -> dict[str, Any]:
+    test = accuracy(one.subnet, data.test)
+    low, high = wilson_interval(test, len(data.test))
+    return {
+        "title": one.title,
+        "kind": one.kind,
+        "dataset": data.name,
+        "validation_accuracy": one.validation_accuracy,
+        "validation_images": len(data.validation),
+        "test_accuracy": test,
+        "test_interval_95": [low, high],
+        "test_images": len(data.test),
+        "supernet_weights_hash": weights_hash if one.kind == "searched" else "",
+    }
+
+
+def fresh_networks(space: SearchSpace, known: Genes, count: int, seed: int) -> Genes:
+    """Random networks that no cost model was fitted to."""
+    seen = {row.tobytes() for row in np.ascontiguousarray(known, np.int16)}
+    rows = space.sample(20 * count, generator(seed, "fresh networks"))
+    rows = np.ascontiguousarray(np.unique(rows, axis=0), np.int16)
+    rows = rows[generator(seed, "fresh order").permutation(len(rows))]
+    return np.array([row for row in rows if row.tobytes() not in seen][:count], np.int16)
+
+
+def time_fresh(
+    space: SearchSpace, target: Target, rows: Genes, ledger: Ledger, seed: int
+) -> list[Timing]:
+    """Times exported networks with random weights."""
+    models = [random_weights_model(space, row, target.batch_size) for row in rows]
+    timings = time_together(models, target, LocalRunner(), seed=seed)
+    record_timings(ledger, space, target, rows, timings)
+    return timings
+
+
+def point_record(timed: Timed, bundle: Bundle, out: Path) -> dict[str, Any]:
+    """What `front.json` tells of an exported network."""
+    one = timed.chosen
+    record, facts = bundle.record, bundle.record["facts"]
+    measured = record["measured"]
+    predicted = record["predicted"]
+    return {
+        "name": one.name,
+        "target": record["target"]["name"],
+        "kind": one.kind,
+        "title": one.title,
+        "architecture": record["architecture"],
+        "validation_accuracy": one.validation_accuracy,
+        "test_accuracy": facts["test_accuracy"],
+        "test_interval_95": facts["test_interval_95"],
+        "test_images": facts["test_images"],
+        "predicted": predicted,
+        "measured": {k: measured[k] for k in ("latency_ms", "dispersion_ms", "p90_ms")},
+        "latency_error": predicted["latency_ms"] / measured["latency_ms"] - 1,
+        "parameters": record["parameters"],
+        "macs": record["macs"],
+        "relative_difference": bundle.agreement.relative_difference,
+        "file": str(bundle.model_path.relative_to(out)),
+        "blocks": [
+            {name: getattr(block, name) for name in type(block).__slots__}
+            for block in blocks(one.subnet.graph, one.cost.parts(one.genes))
+        ],
+    }

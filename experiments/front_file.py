@@ -1,0 +1,133 @@
+"""`front.json`: everything that a run found, in one documented file.
+
+The schema is in `docs/front.md`. The file is written last and at once; its presence says that the
+run is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_models import MeasuredCostModel
+from records import CorruptFileError, read_json
+from search_spaces import SearchSpace
+from strategies import Front
+from supernet import ImageData
+
+FORMAT = "hwnas-front-1"
+FRONT = "front.json"
+
+
+def dataset_record(data: ImageData) -> dict[str, Any]:
+    """A dataset's name and sizes."""
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "classes": data.num_classes,
+        "image_size": data.image_size,
+        "channels": data.channels,
+    }
+
+
+def space_record(space: SearchSpace) -> dict[str, Any]:
+    """A space's name, parameters and size."""
+    return {
+        "name": space.name,
+        "hash": space.hash,
+        "cardinality": f"{space.cardinality:.3g}",
+        "choices": len(space.choices),
+        "description": (type(space).__doc__ or "").strip().splitlines()[0],
+        "definition": space.to_json(),
+    }
+
+
+def target_record(cost: MeasuredCostModel, front: Front) -> dict[str, Any]:
+    """A target, the quality of its cost model, its reachable ranges and limits."""
+    assert front.result is not None
+    quality = cost.quality
+    target = cost.target
+    return {
+        "name": target.name,
+        "device": target.profile.name,
+        "description": target.profile.description,
+        "threads": target.threads,
+        "batch_size": target.batch_size,
+        "runtime": target.runtime,
+        "precision": target.precision,
+        "cost_model": {
+            "networks": quality.networks,
+            "mape": quality.mape,
+            "median_error": quality.median_error,
+            "within_5_percent": quality.within_5_percent,
+            "spearman": quality.spearman,
+            "source": cost.latency_source,
+        },
+        "reachable": [
+            {"metric": r.metric, "lowest": r.lowest, "highest": r.highest, "exact": r.exact}
+            for r in front.result.feasibility.ranges
+            if r.target == target.name
+        ],
+        "limits": {
+            c.metric: c.limit for c in front.problem.constraints if c.target == target.name
+        },
+    }
+
+
+def search_record(front: Front, costs: Sequence[MeasuredCostModel]) -> dict[str, Any]:
+    """How the search went: every evaluation, the growth of the fronts, the predictor."""
+    result = front.result
+    assert result is not None
+    ok = [o for o in result.observations if o.value is not None]
+    genes = np.array([o.genes for o in ok], np.int16)
+    latency = {cost.target_name: cost.latency_ms(genes) for cost in costs}
+    feasible = front.problem.violations(genes) <= 0
+    quality = result.quality
+    return {
+        "evaluations": len(result.observations),
+        "failed": len(result.observations) - len(ok),
+        "strategy": "predictor-guided NSGA-II",
+        "predictor": None
+        if quality is None
+        else {
+            "n": quality.count,
+            "kendall_tau": _number(quality.kendall_tau),
+            "mape": _number(quality.mape),
+            "macs_kendall_tau": _number(quality.macs_kendall_tau),
+        },
+        "history": {
+            target: result.history.hypervolumes[:, t].tolist()
+            for t, target in enumerate(result.history.targets)
+        },
+        "evaluated": [
+            {
+                "accuracy": o.value,
+                "latency_ms": {name: float(values[i]) for name, values in latency.items()},
+                "feasible": bool(feasible[i]),
+            }
+            for i, o in enumerate(ok)
+        ],
+    }
+
+
+def read_front(path: str | Path) -> dict[str, Any]:
+    """Reads a `front.json`.
+
+    Raises:
+        CorruptFileError: Another kind of file.
+    """
+    value = read_json(path, kind="front")
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        got = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise CorruptFileError(f"{path} is not a front of this version: its format is {got!r}")
+    return value
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if value != value else value

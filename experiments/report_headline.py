@@ -1,0 +1,218 @@
+"""The head of the report: what was asked, what came out, in cards and sentences.
+
+Every sentence is derived from the numbers of the run, and says less where they show less: an
+accuracy gain over the baseline whose intervals overlap is called one that may be chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+from experiments.report_data import Front, Point, TargetFacts, latency_errors, number, text
+from experiments.report_text import (
+    data_size,
+    duration,
+    escape,
+    fixed,
+    how,
+    percent,
+    percent_interval,
+    significant,
+)
+
+
+def headline(front: Front) -> str:
+    """Title, lead, cards and findings."""
+    run = front.content
+    dataset = text(run, "dataset", "name") or "unnamed dataset"
+    where = " and ".join(escape(t.name) for t in front.targets) or "no target"
+    created = text(run, "created").replace("T", " ").replace("Z", " UTC")
+    return f"""<p class="eyebrow">hwnas report{f" · {escape(created)}" if created else ""}</p>
+<h1>Networks for {escape(dataset)} on {where}</h1>
+<p class="lead">{_lead(front)}</p>
+<div class="cards">
+{_cards(front)}
+</div>
+{_findings(front)}
+<p class="note">How to read the marks: {how("measured")} by running it, {how("predicted")}
+by a model fitted to measurements, {how("modelled")} from data sheets or published constants
+only.</p>"""
+
+
+def _lead(front: Front) -> str:
+    run = front.content
+    cardinality = _power(text(run, "space", "cardinality"))
+    space = escape(text(run, "space", "name") or "search")
+    size = number(run, "dataset", "image_size")
+    images = f"{size:.0f} × {size:.0f} pixels, " if size else ""
+    classes = number(run, "dataset", "classes")
+    counted = f" ({images}{classes:.0f} classes)" if classes else ""
+    spent = duration(number(run, "seconds", "total"))
+    evaluations = fixed(number(run, "search", "evaluations"), 0)
+    return (
+        f"From {cardinality} possible networks of the {space} space, {evaluations} were evaluated "
+        f"on {escape(text(run, 'dataset', 'name') or 'the dataset')}{counted}; "
+        f"{len(front.searched())} became files, each timed on its target. It all took {spent}."
+    )
+
+
+def _power(cardinality: str) -> str:
+    """`2.6e+06` as 2.6 × 10⁶; anything else as it stands."""
+    mantissa, found, exponent = cardinality.partition("e")
+    try:
+        power = int(exponent)
+    except ValueError:
+        found = ""
+    if not found:
+        return escape(cardinality or None)
+    return f"{escape(mantissa)} × 10<sup>{power}</sup>"
+
+
+def _cards(front: Front) -> str:
+    cards: list[tuple[str, str, str, str]] = []
+    best = front.most_accurate()
+    if best is not None:
+        where = f"{_ms(best.measured_ms)} on {escape(best.target)}"
+        cards.append(
+            (
+                "measured",
+                "test accuracy of the network best on validation",
+                percent(best.test),
+                f"95 % interval {percent_interval(best.test_interval)}<br>{where}",
+            )
+        )
+    for target in front.targets[:2]:
+        point = front.fastest(target.name)
+        if point is not None:
+            images = f", {target.batch_size} images" if target.batch_size > 1 else ""
+            where = f"on {escape(target.name)}".replace("-", "&#8209;")
+            accuracy = f"{percent(point.test)} {percent_interval(point.test_interval)}"
+            cards.append(
+                (
+                    "measured",
+                    f"fastest network{images}<br>{where}",
+                    _ms(point.measured_ms),
+                    f"{accuracy}<br>on the test split",
+                )
+            )
+    errors = latency_errors(front.searched())
+    if errors:
+        files = f"at most {percent(errors[-1])},<br>{len(errors)} files timed"
+        what = "median error of the latency, predicted before"
+        cards.append(("measured", what, percent(median(errors)), files))
+    total = number(front.content, "seconds", "total")
+    if total is not None:
+        seconds = {n: number(front.content, "seconds", n) for n in ("training", "search")}
+        parts = [f"{name} {duration(spent)}" for name, spent in seconds.items() if spent]
+        what = "from images to timed files"
+        cards.append(("measured", what, duration(total), "<br>".join(parts)))
+    return "\n".join(
+        f'<div class="card">{how(word)}<div class="what">{what}</div>'
+        f'<div class="value">{value}</div><div class="more">{more}</div></div>'
+        for word, what, value, more in cards
+    )
+
+
+def _findings(front: Front) -> str:
+    """Sentences by target, side by side, and one on all predictions."""
+    columns = "\n".join(
+        f'<div><h3>{escape(target.name)}</h3>\n<ul class="findings">\n'
+        + "\n".join(_of_target(front, target))
+        + "\n</ul></div>"
+        for target in front.targets
+    )
+    errors = latency_errors(front.searched())
+    held = ""
+    if errors:
+        within = sum(error <= 0.05 for error in errors)
+        kind = "" if within == len(errors) else ' class="warn"'
+        held = (
+            f'<ul class="findings"><li{kind}>{within} of {len(errors)} chosen networks were '
+            f"measured within 5 % of the latency predicted before; the worst prediction is "
+            f"{percent(errors[-1])} off.</li></ul>"
+        )
+    return f'<div class="halves">\n{columns}\n</div>\n{held}'
+
+
+def _of_target(front: Front, target: TargetFacts) -> Iterable[str]:
+    best, fastest = front.most_accurate(target.name), front.fastest(target.name)
+    if best is None:
+        yield "<li>No network was delivered here.</li>"
+        return
+    yield (
+        f"<li>The most accurate network, chosen on validation: <b>{percent(best.test)}</b> "
+        f"{percent_interval(best.test_interval)} on the test split at "
+        f"<b>{_ms(best.measured_ms)}</b> measured.</li>"
+    )
+    if fastest is not None and fastest is not best and best.measured_ms and fastest.measured_ms:
+        ratio = best.measured_ms / fastest.measured_ms
+        yield (
+            f"<li>The fastest takes <b>{_ms(fastest.measured_ms)}</b>, {ratio:.1f} times less, at "
+            f"{percent(fastest.test)} {percent_interval(fastest.test_interval)}.</li>"
+        )
+    for baseline in front.baselines(target.name):
+        yield from _beside(front, baseline)
+    yield from _limits(front, target)
+
+
+def _beside(front: Front, baseline: Point) -> Iterable[str]:
+    """Compares a baseline with the searched network of the nearest measured latency."""
+    known = [p for p in front.searched(baseline.target) if p.measured_ms and p.test is not None]
+    if not known or not baseline.measured_ms or baseline.test is None:
+        return
+    base_ms, base_test = baseline.measured_ms, baseline.test
+    near = min(known, key=lambda p: abs((p.measured_ms or 0.0) / base_ms - 1))
+    ratio = (near.measured_ms or 0.0) / base_ms
+    gain = (near.test or 0.0) - base_test
+    overlap = True
+    if near.test_interval and baseline.test_interval:
+        low, high = sorted((near.test_interval, baseline.test_interval))
+        overlap = low[1] >= high[0]
+    meaning = "the intervals overlap, so this may be chance" if overlap else "beyond the intervals"
+    yield (
+        f"<li>Beside the hand-made {escape(baseline.label)} ({percent(base_test)} at "
+        f"{_ms(base_ms)}), network {escape(near.badge)} at {ratio:.2f} times its latency has "
+        f"{fixed(100 * gain, 1, signed=True)} points of test accuracy: {meaning}.</li>"
+    )
+
+
+def _limits(front: Front, target: TargetFacts) -> Iterable[str]:
+    points = front.searched(target.name)
+    for metric, limit in target.limits.items():
+        values = [_value(point, metric) for point in points]
+        kept = sum(value is not None and value <= limit for value in values)
+        source = "measured" if metric == "latency_ms" else "predicted"
+        if metric == "energy_mj" and any(p.energy_source.startswith("modelled") for p in points):
+            source = "modelled"
+        kind = "" if kept == len(values) else ' class="warn"'
+        yield (
+            f"<li{kind}>The limit of {_amount(metric, limit)} is kept by "
+            f"{kept} of {len(values)} files, {source}.</li>"
+        )
+
+
+def _value(point: Point, metric: str) -> float | None:
+    values = {
+        "latency_ms": point.measured_ms,
+        "energy_mj": point.energy_mj,
+        "peak_memory_bytes": point.peak_memory_bytes,
+        "parameters": point.parameters,
+        "macs": point.macs,
+    }
+    return values.get(metric)
+
+
+def _amount(metric: str, limit: float) -> str:
+    if metric == "latency_ms":
+        return f"{limit:g} ms latency"
+    if metric == "energy_mj":
+        return f"{limit:g} mJ"
+    if metric == "peak_memory_bytes":
+        return f"{data_size(limit)} peak memory"
+    return f"{limit:,g} {escape(metric)}"
+
+
+def _ms(latency_ms: float | None) -> str:
+    shown = significant(latency_ms)
+    return shown if latency_ms is None else f"{shown} ms"

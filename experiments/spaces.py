@@ -1,0 +1,120 @@
+"""Search spaces by name, sized for a dataset: what the command line offers.
+
+Sizes follow from the images' side. A demonstration is sized by its step time: small images keep
+their resolution, larger ones are reduced by the stem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from experiments.baseline import ScaledResNet
+from records import BadInputError, unknown_name
+from search_spaces import (
+    CNNSpace,
+    ConvStage,
+    HybridSpace,
+    HybridStage,
+    SearchSpace,
+    ViTSpace,
+)
+from supernet import ImageData
+
+
+def make_space(name: str, data: ImageData) -> SearchSpace:
+    """The space of that name for the dataset's image size, channels and classes.
+
+    Raises:
+        UnknownNameError: No such space; lists those there are.
+        BadInputError: Images too small for it.
+    """
+    if name not in _SPACES:
+        raise unknown_name("search space", name, _SPACES)
+    if data.image_size < 8:
+        raise BadInputError(
+            f"the spaces by name need images of at least 8 x 8 pixels, got {data.image_size}; "
+            "load the dataset with a larger image_size, or define a space of your own"
+        )
+    return _SPACES[name](data)
+
+
+def baseline_space(data: ImageData) -> ScaledResNet:
+    """The baseline's space for a dataset."""
+    return ScaledResNet(
+        image_size=data.image_size,
+        channels=data.channels,
+        num_classes=data.num_classes,
+        stem_stride=_stem_stride(data),
+    )
+
+
+def _stem_stride(data: ImageData) -> int:
+    return 1 if data.image_size <= 16 else 2
+
+
+def _cnn(data: ImageData) -> SearchSpace:
+    stages: tuple[ConvStage, ...] = (
+        ConvStage(widths=(16, 24, 32), depths=(1, 2), stride=1),
+        ConvStage(widths=(24, 32, 48), depths=(1, 2, 3), stride=2),
+    )
+    if data.image_size > 16:
+        stages = (*stages, ConvStage(widths=(48, 64, 96), depths=(1, 2, 3), stride=2))
+    return CNNSpace(
+        image_size=data.image_size,
+        channels=data.channels,
+        num_classes=data.num_classes,
+        stem_stride=_stem_stride(data),
+        stages=stages,
+    )
+
+
+def _vit(data: ImageData) -> SearchSpace:
+    patches = tuple(p for p in _patch_sizes(data.image_size) if data.image_size % p == 0)
+    if not patches:
+        raise BadInputError(
+            f"no patch size divides images of {data.image_size} pixels; load the dataset with an "
+            "even image_size"
+        )
+    return ViTSpace(
+        image_size=data.image_size,
+        channels=data.channels,
+        num_classes=data.num_classes,
+        patch_sizes=patches,
+        embed_dims=(32, 48, 64) if data.image_size <= 16 else (48, 64, 96),
+        depths=(1, 2, 3, 4),
+        heads=(1, 2, 3),
+    )
+
+
+def _patch_sizes(image_size: int) -> tuple[int, ...]:
+    if image_size <= 16:
+        return (2, 4)
+    return (4, 7, 8) if image_size <= 32 else (8, 16)
+
+
+def _hybrid(data: ImageData) -> SearchSpace:
+    stages: tuple[HybridStage, ...] = (
+        HybridStage(
+            widths=(16, 24, 32), depths=(0, 1, 2), stride=1 if data.image_size < 12 else 2
+        ),
+        HybridStage(widths=(32, 48, 64), depths=(0, 1, 2, 3), stride=2),
+    )
+    if data.image_size > 16:
+        stages = (*stages, HybridStage(widths=(64, 96, 128), depths=(0, 1, 2), stride=2))
+    return HybridSpace(
+        image_size=data.image_size,
+        channels=data.channels,
+        num_classes=data.num_classes,
+        stem_stride=_stem_stride(data),
+        stages=stages,
+    )
+
+
+_SPACES: dict[str, Callable[[ImageData], SearchSpace]] = {
+    "cnn": _cnn,
+    "vit": _vit,
+    "hybrid": _hybrid,
+}
+
+SPACES = tuple(_SPACES)
+"""The names that `make_space` knows."""
