@@ -99,7 +99,10 @@ def save_front_picture(front: Mapping[str, Any], path: Path) -> None:
         broken = not all(is_feasible for _, _, is_feasible in evaluated)
         handles = _legend(with_infeasible=broken)
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(3, columns + 1), frameon=False
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(columns + 1, 2 if broken else 3),
+            frameon=False,
         )
         figure.draw_without_rendering()  # the layout is final, so labels can be placed
         figure.set_layout_engine("none")
@@ -127,9 +130,9 @@ def _frame(axes: Axes, front: Front, target: TargetFacts) -> None:
     heights = [
         100 * a for p in points for a in (p.validation, p.test, *(p.test_interval or ())) if a
     ]
-    if cloud:  # the worst few are left out: they would flatten everything else
+    if cloud:  # the worst are left out: they would flatten everything else
         shares = [100 * y for _, y, _ in cloud]
-        heights += [float(np.quantile(shares, 0.15)), max(shares)]
+        heights += [float(np.quantile(shares, 0.25)), max(shares)]
     bottom, top = min(heights, default=0.0), max(heights, default=100.0)
     margin = max(0.4, 0.07 * (top - bottom))
     axes.set_ylim(max(0.0, bottom - margin), min(100 + margin, top + margin))
@@ -178,7 +181,9 @@ def _delivered(axes: Axes, front: Front, target: TargetFacts) -> None:
     """Test accuracy over measured latency, with intervals and names that do not overlap."""
     labels: list[tuple[float, float, str, str]] = []
     bars: list[tuple[float, float, float]] = []
-    for point in front.searched(target.name) + front.baselines(target.name):
+    points = front.searched(target.name) + front.baselines(target.name)
+    titles = [point.title for point in points]  # one that several share is left to the numbers
+    for point in points:
         if point.measured_ms is None or point.test is None:
             continue
         x, y = point.measured_ms, 100 * point.test
@@ -188,7 +193,10 @@ def _delivered(axes: Axes, front: Front, target: TargetFacts) -> None:
             axes.plot([x, x], [low, high], color=colour, alpha=0.45, linewidth=1.6, zorder=3)
             bars.append((x, low, high))
         _badge(axes, x, y, point)
-        labels.append((x, y, point.title, colour))
+        labels.append((x, y, point.title if titles.count(point.title) == 1 else "", colour))
+    limit = target.limits.get("latency_ms")
+    if limit:
+        bars.append((limit, *axes.get_ylim()))
     place_labels(axes, labels, bars)
 
 

@@ -107,9 +107,9 @@ def _refit(front: Front) -> str:
         )
     return (
         f"<p>The median error of {percent(error)} was above the threshold of "
-        f"{percent(threshold)}, so the cost models were fitted again with what had been "
-        f"measured: on {fixed(number(refit, 'fresh_networks'), 0)} fresh networks the median error
-        went from " f"{percent(number(refit, 'fresh_median_error_before'))} to "
+        f"{percent(threshold)}, so the cost models were fitted again with what had been measured: "
+        f"on {fixed(number(refit, 'fresh_networks'), 0)} fresh networks the median error went "
+        f"from {percent(number(refit, 'fresh_median_error_before'))} to "
         f"{percent(number(refit, 'fresh_median_error_after'))}.</p>"
     )
 

@@ -49,7 +49,8 @@ th .how { margin-top: 2px; }
 td { padding: 7px 10px; border-bottom: 1px solid var(--line); vertical-align: top; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td b { white-space: nowrap; }
-td small { display: block; color: var(--soft); font-size: 12px; line-height: 1.35; }
+td small { display: block; white-space: nowrap; color: var(--soft);
+           font-size: 12px; line-height: 1.35; }
 tr.baseline td { background: #fdf3ec; }
 tr.baseline td:first-child { box-shadow: inset 3px 0 0 var(--red); }
 .badge { display: inline-flex; width: 21px; height: 21px; border-radius: 50%; color: #fff;

@@ -65,6 +65,6 @@ def _check_same(ledger: Ledger, config: Mapping[str, Any]) -> None:
     if differ:
         ledger.close()
         raise BadInputError(
-            f"the run to continue had other options ({'; '.join(differ)}): give the same, or start
-            " "another run in another folder"
+            f"the run to continue had other options ({'; '.join(differ)}): give the same, or "
+            "start another run in another folder"
         )

@@ -265,8 +265,8 @@ def calibrate(
     if runner is None:
         if not target.is_local:
             raise CalibrationError(
-                f"target {target.name!r} is not this machine: pass a runner that reaches it, or use
-                " "RooflineCostModel, which needs no measurement"
+                f"target {target.name!r} is not this machine: pass a runner that reaches it, or "
+                "use RooflineCostModel, which needs no measurement"
             )
         runner = LocalRunner()
     genes = calibration_networks(space, networks, seed)

@@ -91,8 +91,8 @@ def _join(touching: list[_Factor], gene: int, sizes: list[int]) -> _Factor:
     shape = [sizes[g] for g in genes]
     if np.prod(shape, dtype=np.float64) > MAX_JOINED:
         raise BadInputError(
-            f"the exact bound needs a table over {len(genes)} choices at once; use a search
-            instead"
+            f"the exact bound needs a table over {len(genes)} choices at once; use a search "
+            f"instead"
         )
     total = np.zeros(shape)
     for factor in touching:

@@ -81,8 +81,8 @@ class Recipe:
             raise BadInputError(f"batch_size must be >= 2, got {self.batch_size}")
         if not 1 <= self.shards <= self.batch_size // 2:
             raise BadInputError(
-                f"shards must be 1 to half of batch_size ({self.batch_size // 2}), got
-                {self.shards}"
+                f"shards must be 1 to half of batch_size ({self.batch_size // 2}), got "
+                f"{self.shards}"
             )
         if not self.learning_rate > 0:
             raise BadInputError(f"learning_rate must be positive, got {self.learning_rate}")
