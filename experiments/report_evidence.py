@@ -43,11 +43,14 @@ predictor only proposes; every network on a front was evaluated on
 
 def _search_facts(front: Front) -> list[tuple[str, str]]:
     search = front.content.get("search")
+    seconds = number(search, "seconds")
+    if seconds is None:
+        seconds = number(front.content, "seconds", "search")
     return [
         ("strategy", escape(pick(search, "strategy"))),
         ("networks evaluated", fixed(number(search, "evaluations"), 0)),
         ("evaluations failed", fixed(number(search, "failed"), 0)),
-        ("time", duration(number(search, "seconds"))),
+        ("time", duration(seconds)),
         ("predictor's Kendall τ", fixed(number(search, "predictor", "kendall_tau"), 2)),
         ("MACs alone, Kendall τ", fixed(number(search, "predictor", "macs_kendall_tau"), 2)),
         ("predictor's mean error", percent(number(search, "predictor", "mape"))),
@@ -63,8 +66,8 @@ def _history_caption(front: Front) -> str:
         if last is not None:
             ends.append(f"{escape(target.name)} ends at {percent(last)}")
     return (
-        "The share of the accuracy–latency area that the front found so far dominates, after each "
-        "evaluation. A line that has gone flat says that further evaluations would bring little"
+        "The share of the box of error and latency that the front found so far dominates, after "
+        "each evaluation. A line that has gone flat says that further evaluations would bring little"
         + (f"; {', '.join(ends)}." if ends else ".")
     )
 
@@ -105,12 +108,16 @@ def _refit(front: Front) -> str:
             f"<p>The median error of {percent(error)} is {'within' if within else 'beside'} the "
             f"threshold of {percent(threshold)}; the cost models were kept as they were.</p>"
         )
+    before = number(refit, "fresh_median_error_before")
+    sound = before is not None and threshold is not None and before <= threshold
     return (
-        f"<p>The median error of {percent(error)} was above the threshold of "
-        f"{percent(threshold)}, so the cost models were fitted again with what had been measured: "
-        f"on {fixed(number(refit, 'fresh_networks'), 0)} fresh networks the median error went "
-        f"from {percent(number(refit, 'fresh_median_error_before'))} to "
-        f"{percent(number(refit, 'fresh_median_error_after'))}.</p>"
+        "<p>When the chosen networks were first timed, the median error of their predictions was "
+        f"{percent(error)}, above the threshold of {percent(threshold)}. So the cost models were "
+        "fitted again with what had been measured, and networks were chosen and timed again; what "
+        f"is shown is from then. On {fixed(number(refit, 'fresh_networks'), 0)} fresh networks "
+        f"that neither fit had seen, the median error went from {percent(before)} to "
+        f"{percent(number(refit, 'fresh_median_error_after'))}"
+        f"{': the first fit was within the threshold there' if sound else ''}.</p>"
     )
 
 
@@ -206,6 +213,11 @@ def _data_facts(front: Front) -> list[tuple[str, str]]:
     )
     space_hash = escape(pick(run, "space", "hash"))
     differences = [p.numeric_difference for p in front.points if p.numeric_difference is not None]
+    trained = [
+        f"{fixed(count, 0)} {unit}"
+        for unit in ("epochs", "steps")
+        if (count := number(run, "supernet", unit)) is not None
+    ]
     agreement = f"at most {max(differences):.1e} apart" if differences else DASH
     return [
         ("dataset", escape(pick(run, "dataset", "name"))),
@@ -214,8 +226,7 @@ def _data_facts(front: Front) -> list[tuple[str, str]]:
         ("choices", fixed(number(run, "space", "choices"), 0)),
         ("space hash", f'<span class="mono">{space_hash}</span>'),
         ("supernet", f"{fixed(number(run, 'supernet', 'parameters'), 0)} parameters"),
-        ("training", f"{fixed(number(run, 'supernet', 'epochs'), 0)} epochs, "
-         f"{fixed(number(run, 'supernet', 'steps'), 0)} steps"),
+        ("training", ", ".join(trained) or DASH),
         ("weights hash",
          f'<span class="mono">{escape(pick(run, "supernet", "weights_hash"))}</span>'),
         ("torch and file agree", agreement),
@@ -237,12 +248,16 @@ def _run_facts(front: Front) -> list[tuple[str, str]]:
 
 
 def command(run: Mapping[str, object]) -> str:
-    """The command line that repeats a run: one option per setting, unset ones left out."""
+    """The command line that repeats a run: one option per setting, unset ones left out.
+
+    `--resume` is left out as well: it says how a run was finished, not what it was.
+    """
     config = run.get("config")
     settings = dict(config) if isinstance(config, Mapping) else {}
     if run.get("seed") is not None:
         settings.setdefault("seed", run["seed"])
     words = ["hwnas", "quickstart"]
+    settings.pop("resume", None)
     for name, value in settings.items():
         option = "--" + str(name).replace("_", "-")
         if value is True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import median
 
-from experiments.report_data import Front, Point, TargetFacts, latency_errors, number, text
+from experiments.report_data import Front, Point, TargetFacts, latency_errors, number, pick, text
 from experiments.report_text import (
     data_size,
     duration,
@@ -27,7 +27,7 @@ def headline(front: Front) -> str:
     run = front.content
     dataset = text(run, "dataset", "name") or "unnamed dataset"
     where = " and ".join(escape(t.name) for t in front.targets) or "no target"
-    created = text(run, "created").replace("T", " ").replace("Z", " UTC")
+    created = text(run, "created").replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
     return f"""<p class="eyebrow">hwnas report{f" · {escape(created)}" if created else ""}</p>
 <h1>Networks for {escape(dataset)} on {where}</h1>
 <p class="lead">{_lead(front)}</p>
@@ -43,7 +43,7 @@ only.</p>"""
 def _lead(front: Front) -> str:
     run = front.content
     cardinality = _power(text(run, "space", "cardinality"))
-    space = escape(text(run, "space", "name") or "search")
+    space = escape(text(run, "space", "name") or "the search space")
     size = number(run, "dataset", "image_size")
     images = f"{size:.0f} × {size:.0f} pixels, " if size else ""
     classes = number(run, "dataset", "classes")
@@ -51,8 +51,8 @@ def _lead(front: Front) -> str:
     spent = duration(number(run, "seconds", "total"))
     evaluations = fixed(number(run, "search", "evaluations"), 0)
     return (
-        f"From {cardinality} possible networks of the {space} space, {evaluations} were evaluated "
-        f"on {escape(text(run, 'dataset', 'name') or 'the dataset')}{counted}; "
+        f"From {cardinality} possible networks in {space}, {evaluations} were evaluated on "
+        f"{escape(text(run, 'dataset', 'name') or 'the dataset')}{counted}; "
         f"{len(front.searched())} became files, each timed on its target. It all took {spent}."
     )
 
@@ -131,6 +131,12 @@ def _findings(front: Front) -> str:
             f'<ul class="findings"><li{kind}>{within} of {len(errors)} chosen networks were '
             f"measured within 5 % of the latency predicted before; the worst prediction is "
             f"{percent(errors[-1])} off.</li></ul>"
+        )
+    if pick(front.content, "refit", "refitted") is True:
+        held += (
+            '<ul class="findings"><li class="warn">The first predictions of the chosen networks '
+            f"were off by {percent(number(front.content, 'refit', 'median_error'))} (median), so "
+            "the cost models were fitted again; see below.</li></ul>"
         )
     return f'<div class="halves">\n{columns}\n</div>\n{held}'
 

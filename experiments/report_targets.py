@@ -41,7 +41,7 @@ def _about(target: TargetFacts) -> str:
     device = text(content, "description") or text(content, "device")
     threads, batch = text(content, "threads"), target.batch_size
     parts = [
-        escape(device) if device else "",
+        escape(device.rstrip(".")) if device else "",
         escape(text(content, "runtime")),
         escape(text(content, "precision")),
         f"{threads} thread{'' if threads == '1' else 's'}" if threads else "",
@@ -138,11 +138,14 @@ def _energy_word(points: Sequence[Point]) -> str:
 
 def _sources(points: Sequence[Point]) -> str:
     energy = sorted({p.energy_source for p in points if p.energy_source})
-    latency = sorted({p.latency_source for p in points if p.latency_source})
+    latency = sorted({(p.is_baseline, p.latency_source) for p in points if p.latency_source})
     lines = [
         "Brackets: 95 % interval of the test accuracy. Under a predicted latency: its 90 % "
         "interval. Error: predicted / measured − 1."
     ]
-    lines += [f"Latency: {escape(source)}." for source in latency]
+    lines += [
+        f"Latency of the {'baseline' if is_baseline else 'chosen networks'}: {escape(source)}."
+        for is_baseline, source in latency
+    ]
     lines += [f"Energy: {escape(source)}." for source in energy]
     return f'<p class="note">{" ".join(lines)}</p>'

@@ -42,14 +42,14 @@ class CNNSpace(SearchSpace):
 
     Attributes:
         stem_widths: Channels of the first convolution.
-        stem_stride: Stride of the first convolution; 1 suits images of 32 pixels and less.
+        stem_stride: Stride of the first convolution; 1 suits images of 16 pixels and less.
         stages: The stages in order.
     """
 
     Stage: ClassVar[type[ConvStage]] = ConvStage
 
     stem_widths: tuple[int, ...] = (8, 16)
-    stem_stride: int = 1
+    stem_stride: int = 2
     stages: tuple[ConvStage, ...] = (
         ConvStage(widths=(16, 24), stride=1),
         ConvStage(widths=(24, 32, 48), stride=2),

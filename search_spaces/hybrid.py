@@ -62,7 +62,7 @@ class HybridSpace(SearchSpace):
     Stage: ClassVar[type[HybridStage]] = HybridStage
 
     stem_widths: tuple[int, ...] = (8, 16)
-    stem_stride: int = 1
+    stem_stride: int = 2
     stages: tuple[HybridStage, ...] = (
         HybridStage(widths=(16, 24, 32)),
         HybridStage(widths=(32, 48, 64), depths=(0, 1, 2, 3)),

@@ -1,1 +1,1 @@
-"""The experiments/benchmarks room."""
+"""The figures of `docs/benchmarks.md`: `python -m experiments.benchmarks.NAME [--json FILE]`."""

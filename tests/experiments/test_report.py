@@ -300,7 +300,11 @@ def test_a_refit_is_told(front):
         "fresh_median_error_before": 0.079, "fresh_median_error_after": 0.021,
     }  # fmt: skip
     found = Page(report_html(changed)).text
-    assert "on 12 fresh networks the median error went from 7.9 % to 2.1 %" in found
+    assert "On 12 fresh networks that neither fit had seen, the median error went" in found
+    assert "from 7.9 % to 2.1 %." in found
+    assert "were off by 8.3 % (median)" in found
+    changed["refit"]["fresh_median_error_before"] = 0.03
+    assert "the first fit was within the threshold there." in Page(report_html(changed)).text
 
 
 def test_text_from_outside_is_escaped(front):
@@ -421,5 +425,5 @@ def test_the_command_repeats_the_run(front):
         "hwnas quickstart --dataset digits --space hybrid --out 'runs/my run' "
         "--max-latency-ms 0.09 --evaluations 150 --seed 0"
     )
-    assert command({"seed": 3, "config": {"resume": True}}) == "hwnas quickstart --resume --seed 3"
+    assert command({"seed": 3, "config": {"resume": True}}) == "hwnas quickstart --seed 3"
     assert command({}) == "hwnas quickstart"
