@@ -67,7 +67,7 @@ def _history_caption(front: Front) -> str:
             ends.append(f"{escape(target.name)} ends at {percent(last)}")
     return (
         "The share of the box of error and latency that the front found so far dominates, after "
-        "each evaluation. A line that has gone flat says that further evaluations would bring little"
+        "each evaluation. A line that has gone flat says that more evaluations would bring little"
         + (f"; {', '.join(ends)}." if ends else ".")
     )
 
@@ -88,9 +88,10 @@ def agreement_section(front: Front) -> str:
     held = (
         f" {sum(inside)} of {len(inside)} lie in their predicted 90 % interval." if inside else ""
     )
+    again = ", at the second timing" if pick(front.content, "refit", "refitted") is True else ""
     caption = (
-        f"Each mark is one exported file: the latency {how('predicted')} before "
-        f"it was timed, and the one {how('measured')} after. {middle}.{held}"
+        f"Each mark is one exported file: its latency {how('predicted')} and then "
+        f"{how('measured')}{again}. {middle}.{held}"
     )
     return f"""<h2>Do the predictions hold?</h2>
 {figure(agreement_svg(front), caption)}

@@ -98,8 +98,9 @@ def _cards(front: Front) -> str:
             )
     errors = latency_errors(front.searched())
     if errors:
-        files = f"at most {percent(errors[-1])},<br>{len(errors)} files timed"
-        what = "median error of the latency, predicted before"
+        timed = "timed twice" if _is_refitted(front) else "timed"
+        files = f"at most {percent(errors[-1])},<br>{len(errors)} files {timed}"
+        what = "median error of the predicted latency"
         cards.append(("measured", what, percent(median(errors)), files))
     total = number(front.content, "seconds", "total")
     if total is not None:
@@ -127,18 +128,25 @@ def _findings(front: Front) -> str:
     if errors:
         within = sum(error <= 0.05 for error in errors)
         kind = "" if within == len(errors) else ' class="warn"'
+        when = "latency predicted before they were timed"
+        if _is_refitted(front):
+            when = "predicted latency when timed for the second time"
         held = (
             f'<ul class="findings"><li{kind}>{within} of {len(errors)} chosen networks were '
-            f"measured within 5 % of the latency predicted before; the worst prediction is "
+            f"measured within 5 % of the {when}; the worst prediction is "
             f"{percent(errors[-1])} off.</li></ul>"
         )
-    if pick(front.content, "refit", "refitted") is True:
+    if _is_refitted(front):
         held += (
-            '<ul class="findings"><li class="warn">The first predictions of the chosen networks '
-            f"were off by {percent(number(front.content, 'refit', 'median_error'))} (median), so "
-            "the cost models were fitted again; see below.</li></ul>"
+            '<ul class="findings"><li class="warn">When they were timed for the first time, '
+            f"predictions were off by {percent(number(front.content, 'refit', 'median_error'))} "
+            "(median), so the cost models were fitted again; see below.</li></ul>"
         )
     return f'<div class="halves">\n{columns}\n</div>\n{held}'
+
+
+def _is_refitted(front: Front) -> bool:
+    return pick(front.content, "refit", "refitted") is True
 
 
 def _of_target(front: Front, target: TargetFacts) -> Iterable[str]:
