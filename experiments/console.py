@@ -19,7 +19,7 @@ from rich.table import Table
 console = Console(highlight=False)
 """Where everything is printed."""
 if not console.is_terminal:
-    console = Console(highlight=False, width=140)  # a file or a pipe: do not fold tables
+    console = Console(highlight=False, width=170)  # a file or a pipe: do not fold tables
 
 Advance = Callable[[int, int, str], None]
 
@@ -55,7 +55,7 @@ def show_table(
     """Prints a table; the first `left` columns are text, the others are aligned as numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+        table.add_column(name, justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     console.print(table)

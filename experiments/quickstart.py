@@ -25,6 +25,7 @@ from experiments.closing import closing_table, picture_of_limits
 from experiments.config import QuickstartConfig
 from experiments.console import console, progress_bar, say
 from experiments.datasets import load_dataset
+from experiments.diagrams import save_front_picture
 from experiments.export import Chosen, Timed, choose, point_record, time_chosen, write_bundle
 from experiments.front_file import (
     FORMAT,
@@ -310,6 +311,7 @@ class Quickstart:
             "refit": refit.to_json(),
         }
         write_report(record, out / "report.html")
+        save_front_picture(record, out / "front.png")
         write_json(out / FRONT, record)
         closing_table(record)
         say(f"\nreport: {out / 'report.html'}   networks: {out / 'models'}   data: {out / FRONT}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from records import BadInputError
-from search_spaces.primitives import ACTIVATIONS, OPERATORS
+from search_spaces.primitives import ACTIVATIONS, ATTRIBUTES, OPERATORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,4 +96,25 @@ class Graph:
                 layers.append(Layer(**{**entry, "inputs": tuple(entry["inputs"])}))
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInputError(f"this is not a graph: {error}") from error
+        _check(layers)
         return Graph(layers=tuple(layers))
+
+
+_INPUTS = {"input": 0, "add": 2}
+"""How many inputs a primitive has, where it is not one."""
+
+
+def _check(layers: Sequence[Layer]) -> None:
+    """Refuses layers that were damaged: numbers that are none, inputs that are not before."""
+    if [i for i, layer in enumerate(layers) if layer.operator == "input"] != [0]:
+        raise BadInputError("this is not a graph: its first layer, and no other, is the input")
+    for place, layer in enumerate(layers):
+        sizes = [getattr(layer, name) for name in (*ATTRIBUTES, "macs", "parameters")]
+        if not all(type(v) is int and v >= 0 for v in (*layer.inputs, *sizes)):
+            raise BadInputError(f"layer {layer.name!r} has sizes that are no natural numbers")
+        if len(layer.inputs) != _INPUTS.get(layer.operator, 1) or any(
+            i >= place for i in layer.inputs
+        ):
+            raise BadInputError(f"layer {layer.name!r} does not read layers before it")
+        if layer.activation >= len(ACTIVATIONS):
+            raise BadInputError(f"layer {layer.name!r} has an unknown activation")

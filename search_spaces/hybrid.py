@@ -22,10 +22,12 @@ class HybridStage:
         depths: Numbers of blocks to choose from; 0 is allowed.
         widths: Numbers of channels to choose from.
         blocks: What the stage's blocks may be: `conv` (MBConv), `attention` (transformer), or
-        both. kernels: Odd kernel sizes of convolutional blocks, chosen per block. expansions:
-        Ratios of hidden to input channels of convolutional blocks, chosen per block. heads: Heads
-        of attention blocks, chosen per block. mlp_ratios: Ratios of hidden to input width of
-        attention blocks, chosen per block. stride: Stride of the convolution at the start.
+            both.
+        kernels: Odd kernel sizes of convolutional blocks, chosen per block.
+        expansions: Ratios of hidden to input channels of convolutional blocks, chosen per block.
+        heads: Heads of attention blocks, chosen per block.
+        mlp_ratios: Ratios of hidden to input width of attention blocks, chosen per block.
+        stride: Stride of the convolution at the start.
     """
 
     depths: tuple[int, ...] = (0, 1, 2)
@@ -38,6 +40,8 @@ class HybridStage:
     stride: int = 2
 
     def __post_init__(self) -> None:
+        if min(self.depths, default=0) < 0:
+            raise BadInputError(f"a stage has 0 or more blocks, got depths {self.depths}")
         for block in self.blocks:
             if block not in BLOCKS:
                 raise unknown_name("block", block, BLOCKS)

@@ -20,7 +20,7 @@ from typing import overload
 
 from records import BadInputError, unknown_name
 from search_spaces.choice import Choice, Scope, Value
-from search_spaces.expression import Condition, Dim, Expression, both, where
+from search_spaces.expression import Condition, Dim, Expression, both, negate, where
 from search_spaces.primitives import ACTIVATIONS, ATTRIBUTES
 from search_spaces.tabulate import tabulate
 
@@ -98,6 +98,8 @@ class NetworkBuilder:
     ) -> Dim | str:
         """Declares a choice and returns the chosen value; a single value is no gene.
 
+        Where the surrounding condition never holds there is nothing to choose: no gene either.
+
         Raises:
             BadInputError: No values, or values that are no choice.
         """
@@ -107,6 +109,8 @@ class NetworkBuilder:
         if len(values) == 1:
             return values[0]
         choice = Choice(name=path, values=tuple(values), scope=scope, active_if=self._condition)
+        if self._condition is False:
+            return values[0]
         self.choices.append(choice)
         return choice.value
 
@@ -135,7 +139,16 @@ class NetworkBuilder:
         bias: bool = False,
         name: str = "conv",
     ) -> Tensor:
-        """A convolution with square kernels; `padding` is `kernel // 2` unless given."""
+        """A convolution with square kernels; `padding` is `kernel // 2` unless given.
+
+        Raises:
+            BadInputError: A kernel or stride below 1.
+        """
+        for what, size in (("kernel", kernel), ("stride", stride)):
+            fits = size >= 1 if isinstance(size, Expression) else bool(size >= 1)
+            if self._fold(both(self._condition, negate(fits))) is not False:
+                path = ".".join((*self._scope, name))
+                raise BadInputError(f"layer {path!r} would have a {what} below 1")
         pad = kernel // 2 if padding is None else padding
         return self._append(
             name,
@@ -236,9 +249,16 @@ class NetworkBuilder:
         **attributes: Dim,
     ) -> Tensor:
         path = ".".join((*self._scope, name))
-        if any(node.name == path for node in self.nodes):
-            raise BadInputError(f"two layers are named {path!r}; use `with net.scope(...)`")
         first = inputs[0] if inputs else Tensor(-1, 0, 0, 0)
+        if self._condition is False:
+            return first
+        for node in self.nodes:
+            # modules are named with underscores, since torch does not allow dots
+            if node.name.replace(".", "_") == path.replace(".", "_"):
+                raise BadInputError(
+                    f"two layers are named {path!r} and {node.name!r}, which are the same name "
+                    "(dots count as underscores); use `with net.scope(...)`"
+                )
         values: dict[str, Dim] = dict.fromkeys(ATTRIBUTES, 0)
         values.update(
             in_channels=first.channels, in_height=first.height, in_width=first.width,

@@ -56,6 +56,7 @@ class SearchSpace(ABC):
             if not isinstance(value, int) or value < least:
                 raise BadInputError(f"{name} must be an integer >= {least}, got {value!r}")
         self._check_shapes()
+        _ = self.gene_space  # refuses choices that cannot stand together
 
     @property
     def name(self) -> str:
@@ -302,7 +303,10 @@ class SearchSpace(ABC):
         for key in parameters:
             if key not in allowed:
                 raise unknown_name(f"parameter of {name}", key, allowed)
-        made: Self = space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+        try:
+            made: Self = space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+        except (TypeError, AttributeError) as error:
+            raise BadInputError(f"parameters that do not fit {name}: {error}") from error
         return made
 
     @classmethod

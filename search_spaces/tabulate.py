@@ -75,7 +75,8 @@ def tabulate(
         dtype: The type of the columns.
 
     Raises:
-        BadInputError: A row depends on so many genes that it cannot be tabulated.
+        BadInputError: A row depends on so many genes that it cannot be tabulated, or has
+            fractions where integers are asked for.
     """
     position = {choice.name: j for j, choice in enumerate(choices)}
     names = list(rows[0]) if rows else []
@@ -98,7 +99,13 @@ def tabulate(
             )
         values = _grid(choices, [position[name] for name in read], sizes, count)
         for name in names:
-            parts[name].append(evaluate(row[name], values, count).astype(dtype))
+            column = evaluate(row[name], values, count)
+            if dtype is np.int64 and column.dtype.kind == "f" and (column % 1 != 0).any():
+                raise BadInputError(
+                    f"row {r} has a {name} of {column[column % 1 != 0][0]:g}, which must be an "
+                    f"integer (it depends on: {', '.join(read)}); use round_to"
+                )
+            parts[name].append(column.astype(dtype))
         place = 1
         for name, size in zip(read, sizes, strict=True):
             strides[r, position[name]] = place

@@ -77,7 +77,7 @@ class Feasibility:
     """What is known before a search.
 
     Attributes:
-        ranges: The reachable range of every limited cost, and of latency on every target.
+        ranges: The reachable range of every cost on every target.
         feasible_genes: A `k x d` array of architectures that keep all limits, `k >= 1`.
     """
 
@@ -90,13 +90,13 @@ class Feasibility:
 
 
 def reachable_ranges(problem: Problem, rng: np.random.Generator) -> list[ReachableRange]:
-    """How low and high each limited cost, and latency on each target, can be.
+    """How low and high each cost can be on each target, latencies first.
 
     Exact where the cost model knows its extremes; otherwise the outcome of a small evolution from
     the smallest and largest architectures (some thousand candidates each way).
     """
     keys = [(LATENCY, target) for target in problem.targets]
-    keys += [(c.metric, c.target) for c in problem.constraints if c.metric != LATENCY]
+    keys += [(m, cost.target_name) for cost in problem.costs for m in cost.metrics if m != LATENCY]
     return [_range(problem, metric, target, rng) for metric, target in keys]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import nn
 
+from records import BadInputError
 from search_spaces import Graph
 from supernet.data import ImageData
 from supernet.subnet import Subnet
@@ -45,8 +46,11 @@ def train_alone(
         on_step: Called after every step.
 
     Raises:
+        BadInputError: No epochs.
         TrainingError: A loss that is not finite.
     """
+    if epochs < 1:
+        raise BadInputError(f"epochs must be >= 1, got {epochs}")
     recipe = recipe or Recipe()
     network = Subnet(graph, seed=seed).train()
     optimiser = make_optimiser(network, recipe)

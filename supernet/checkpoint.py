@@ -111,6 +111,11 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
             f"{path} is not a checkpoint of this version: its format is "
             f"{header.get('format')!r}, expected {FORMAT!r}"
         )
+    try:
+        int(header["step"])
+        json.loads(header["facts"])["space"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{path} has a damaged header: {error!r}") from error
     return header, tensors
 
 

@@ -27,6 +27,13 @@ class Split:
                 "a split needs n x channels x height x width images and n labels, got shapes "
                 f"{tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             )
+        if self.labels.ndim != 1:
+            raise BadInputError(f"labels must be of length n, got {tuple(self.labels.shape)}")
+        if self.images.dtype != torch.float32 or self.labels.dtype != torch.int64:
+            raise BadInputError(
+                "a split needs float32 images and int64 labels, got "
+                f"{self.images.dtype} and {self.labels.dtype}"
+            )
         if len(self.labels) == 0:
             raise BadInputError("a split is empty; every split needs images")
 
@@ -68,11 +75,13 @@ class ImageData:
                 f"the training images of {self.name!r} are all of one class; there is nothing "
                 "to learn"
             )
-        top = max(int(s.labels.max()) for s in (self.train, self.validation, self.test))
-        if top >= self.num_classes:
-            raise BadInputError(
-                f"label {top} in {self.name!r}, but only {self.num_classes} classes are named"
-            )
+        for split in (self.train, self.validation, self.test):
+            for label in (int(split.labels.min()), int(split.labels.max())):
+                if not 0 <= label < self.num_classes:
+                    raise BadInputError(
+                        f"label {label} in {self.name!r}, but {self.num_classes} classes are "
+                        f"named: labels are 0 to {self.num_classes - 1}"
+                    )
 
     @property
     def num_classes(self) -> int:

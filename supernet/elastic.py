@@ -62,8 +62,8 @@ class Conv2d(ElasticPrimitive):
     A smaller kernel is the centre of the next larger one, its values mixed by a learned matrix
     that starts as the identity, one matrix per layer for all channels (Once-for-All's kernel
     transform; chained from size to size). A patch embedding (stride as large as the kernel, no
-    padding) has its kernel resized by area interpolation instead and scaled so that its sum stays
-    the same.
+    padding) has its kernel resized by area instead: every value of the largest kernel goes to the
+    pixels that it covers, by the share that it covers, so the kernel's sum stays the same.
     """
 
     def __init__(self, variants: Sequence[Layer]) -> None:
@@ -95,8 +95,8 @@ class Conv2d(ElasticPrimitive):
 
     def _resized(self, weight: Tensor, kernel: int) -> Tensor:
         if self.is_patch:
-            scale = (self.kernels[0] / kernel) ** 2
-            return F.interpolate(weight, size=(kernel, kernel), mode="area") * scale
+            covered = _covered(self.kernels[0], kernel).to(weight)
+            return covered @ weight @ covered.T
         for size in self.kernels[1:]:
             cut = (weight.shape[-1] - size) // 2
             centre = weight[..., cut : cut + size, cut : cut + size]
@@ -115,6 +115,15 @@ class Conv2d(ElasticPrimitive):
             padding=layer.padding,
             groups=layer.groups,
         )
+
+
+def _covered(largest: int, size: int) -> Tensor:
+    """How much of each of `largest` pixels in a row each of `size` larger ones covers."""
+    edges = torch.arange(size + 1) * (largest / size)
+    left = torch.arange(largest)
+    return (
+        torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
+    ).clamp(min=0)  # size x largest; columns sum to 1
 
 
 class BatchNorm(ElasticPrimitive):

@@ -14,6 +14,7 @@ from search_spaces import Architecture, Genes
 from supernet.data import ImageData, Split
 from supernet.subnet import Subnet
 from supernet.supernet import ArchitectureLike, Statistics, Supernet
+from supernet.training import check_data
 
 
 @torch.no_grad()
@@ -43,6 +44,9 @@ class SupernetEvaluator:
         batches: Batches for recalibration.
         batch_size: Images in each.
         threads: Subnets that are measured at the same time.
+
+    Raises:
+        BadInputError: Data that do not fit the space.
     """
 
     metric = "accuracy"
@@ -56,11 +60,14 @@ class SupernetEvaluator:
         batch_size: int = 128,
         threads: int = 2,
     ) -> None:
+        check_data(supernet, data)
         self.supernet = supernet.eval()
         self.data = data
         self.threads = threads
         self.weights_hash = supernet.weights_hash()
-        images = data.train.images[: batches * batch_size]
+        # a fixed draw, not the first images: those may all be of one class
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        images = data.train.images[order[: batches * batch_size]]
         self._batches = [
             part.contiguous(memory_format=torch.channels_last)
             for part in torch.split(images, batch_size)

@@ -182,7 +182,7 @@ class Subnet(nn.Module):
         try:
             graph = Graph.from_json(read_json(folder / "graph.json", kind="graph"))
             subnet = Subnet(graph, load_file(folder / "weights.safetensors"))
-        except (BadInputError, SafetensorError, RuntimeError, OSError) as error:
+        except (BadInputError, SafetensorError, RuntimeError, ValueError, OSError) as error:
             raise CorruptFileError(f"{folder} holds no subnet of this version: {error}") from error
         return subnet.eval()
 

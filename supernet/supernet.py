@@ -115,19 +115,22 @@ class Supernet(nn.Module):
         """A subnet's batch-norm statistics: the mean over batches of training images.
 
         The supernet stays as it is. Use a few large batches; each is normalised by its own
-        statistics on the way (Cai et al., 2020). Networks without batch norm need none.
+        statistics on the way and counts by its number of images (Cai et al., 2020). Networks
+        without batch norm need none.
         """
         graph = self.graph(architecture)
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        counts: list[int] = []
         if any(layer.operator == "batch_norm" for layer in graph.layers):
             for images in batches:
                 self._run(images, graph, {}, seen)
+                counts.append(len(images))
             if not seen:
                 raise BadInputError("recalibration needs at least one batch of images")
         return {
             name: {
-                "running_mean": torch.stack([mean for mean, _ in values]).mean(0),
-                "running_var": torch.stack([variance for _, variance in values]).mean(0),
+                "running_mean": _weighted([mean for mean, _ in values], counts),
+                "running_var": _weighted([variance for _, variance in values], counts),
             }
             for name, values in seen.items()
         }
@@ -167,6 +170,12 @@ class Supernet(nn.Module):
     def weights_hash(self) -> str:
         """Identifies the shared weights."""
         return array_hash({k: v.detach().cpu().numpy() for k, v in self.state_dict().items()})
+
+
+def _weighted(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """The mean of tensors of one shape, weighted by counts."""
+    shares = torch.tensor(counts) / sum(counts)
+    return torch.stack(list(values), dim=-1) @ shares.to(values[0])
 
 
 def _variants(space: SearchSpace) -> list[tuple[str, str, Sequence[Layer]]]:

@@ -41,6 +41,9 @@ from supernet.supernet import Supernet
 
 logger = logging.getLogger(__name__)
 
+MOST_SKIPPED = 20
+"""Steps in a row whose loss or gradient is not finite; after so many training gives up."""
+
 
 class TrainingError(HwnasError, RuntimeError):
     """Training that cannot go on."""
@@ -127,7 +130,7 @@ def train(
         TrainingError: The loss of many steps in a row is not finite.
     """
     recipe = recipe or Recipe()
-    _check_data(supernet, data)
+    check_data(supernet, data)
     if epochs < 1:
         raise BadInputError(f"epochs must be >= 1, got {epochs}")
     batches = batches_per_epoch(data.train, recipe)
@@ -142,30 +145,29 @@ def train(
     extremes = supernet.space.extremes("largest"), supernet.space.extremes("smallest")
     images = BatchSource(data, recipe, seed)
     skipped = 0
-    pool = ThreadPoolExecutor(recipe.shards)
-    for step in range(first, total):
-        batch, labels = images.batch(step)
-        alone = step < recipe.largest_alone_share * total
-        members = draw_members(supernet, extremes, step, alone, recipe, seed)
-        losses = sandwich_step(supernet, members, batch, labels, recipe, pool)
-        if all(math.isfinite(loss) for loss in losses):
-            set_learning_rate(optimiser, recipe, step, total)
-            nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
-            optimiser.step()
-            skipped = 0
-        else:
-            skipped += 1
-            logger.warning("step %d skipped: losses %s", step, losses)
-            if skipped >= 20:
-                raise TrainingError(
-                    f"the loss of {skipped} steps in a row is not finite (step {step}); lower "
-                    f"learning_rate (now {recipe.learning_rate:g}) or check the images for NaN"
-                )
-        if checkpoint is not None and (step + 1) % checkpoint_every == 0:
-            save_checkpoint(checkpoint, supernet, optimiser, step + 1, facts)
-        if on_step is not None:
-            on_step(Step(number=step + 1, total=total, losses=losses))
-    pool.shutdown()
+    with ThreadPoolExecutor(recipe.shards) as pool:
+        for step in range(first, total):
+            batch, labels = images.batch(step)
+            alone = step < recipe.largest_alone_share * total
+            members = draw_members(supernet, extremes, step, alone, recipe, seed)
+            losses = sandwich_step(supernet, members, batch, labels, recipe, pool)
+            norm = nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm).item()
+            if all(math.isfinite(value) for value in (norm, *losses)):
+                set_learning_rate(optimiser, recipe, step, total)
+                optimiser.step()
+                skipped = 0
+            else:
+                skipped += 1
+                logger.warning("step %d skipped: losses %s, gradient %g", step, losses, norm)
+                if skipped >= min(MOST_SKIPPED, total):
+                    raise TrainingError(
+                        f"the loss of {skipped} steps in a row is not finite (step {step}); lower "
+                        f"learning_rate (now {recipe.learning_rate:g}) or check the images for NaN"
+                    )
+            if checkpoint is not None and (step + 1) % checkpoint_every == 0:
+                save_checkpoint(checkpoint, supernet, optimiser, step + 1, facts)
+            if on_step is not None:
+                on_step(Step(number=step + 1, total=total, losses=losses))
     if checkpoint is not None:
         save_checkpoint(checkpoint, supernet, optimiser, total, facts)
     return supernet.eval()
@@ -316,7 +318,8 @@ def run_facts(
     }
 
 
-def _check_data(supernet: Supernet, data: ImageData) -> None:
+def check_data(supernet: Supernet, data: ImageData) -> None:
+    """Refuses data of another image size, channel or class count than the space's."""
     space = supernet.space
     for name in ("image_size", "channels", "num_classes"):
         have, want = getattr(data, name), getattr(space, name)

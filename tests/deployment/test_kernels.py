@@ -1,0 +1,228 @@
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+
+from deployment import KINDS, Lowering, emit, open_session
+from deployment.kernels import COLUMNS
+from records import BadInputError, UnknownNameError
+from search_spaces import CNNSpace, ConvStage
+from supernet import Subnet
+from tests.deployment.doubles import CNN, HYBRID, SPACES, rows_of
+
+ROUGH = CNNSpace(
+    image_size=12,
+    stem_widths=(5, 12),
+    stages=(ConvStage(widths=(9, 20)), ConvStage(widths=(17, 30), stride=2)),
+)
+"""Widths that fill no block of channels."""
+
+
+def kinds_run(model, path):
+    """Kernels per kind in the graph that onnxruntime makes of a model."""
+    open_session(model.SerializeToString(), optimised_path=path)
+    graph = onnx.load(path).graph
+    writer = {name: node for node in graph.node for name in node.output}
+    kinds = Counter()
+    for node in graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        match node.op_type:
+            case "Conv" | "FusedConv":
+                pointwise = attributes["kernel_shape"] == [1, 1]
+                dense = "pointwise" if pointwise else "convolution"
+                kinds["depthwise" if attributes.get("group", 1) > 1 else dense] += 1
+            case "Gemm" | "FusedGemm":
+                kinds["gemm"] += 1
+            case "Attention":
+                kinds["attention"] += 1
+            case "LayerNormalization":
+                kinds["layer_norm"] += 1
+            case "Gelu" | "Add" | "Relu":
+                kinds["elementwise"] += 1
+            case "GlobalAveragePool" | "ReduceMean":
+                kinds["pool"] += 1
+            case "ReorderInput" | "ReorderOutput" | "Transpose":
+                # What is left of a map after pooling is one vector; its layout costs nothing.
+                source = writer.get(node.input[0])
+                if source is None or source.op_type != "GlobalAveragePool":
+                    kinds["layout"] += 1
+            case "Reshape" | "Flatten":
+                pass
+            case other:
+                raise AssertionError(f"onnxruntime runs {other}, which no kernel stands for")
+    return kinds
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_kernels_are_those_that_the_runtime_runs(name, tmp_path):
+    space = SPACES[name]
+    lowering = Lowering(space)
+    rows = rows_of(space, 12)
+    table = lowering.table(rows)
+    kinds, active = table.column("kind"), table.column("active") > 0
+    for i, row in enumerate(rows):
+        model = emit(Subnet(space.graph(row)).eval())
+        declared = Counter(KINDS[kind] for kind in kinds[i][active[i]])
+        assert kinds_run(model, tmp_path / f"{i}.onnx") == declared
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_layer_is_in_one_kernel(name):
+    space = SPACES[name]
+    covered = [node for kernel in Lowering(space).kernels for node in kernel.nodes]
+    assert sorted(covered) == list(range(1, len(space.nodes)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("name", SPACES)
+def test_totals_are_those_of_the_layer_table(name, batch_size):
+    space = SPACES[name]
+    rows = rows_of(space, 200)
+    table = Lowering(space, batch_size=batch_size).table(rows)
+    layers = space.layer_table(rows)
+    np.testing.assert_array_equal(table.total("macs"), batch_size * layers.macs)
+    norms = [node.operator == "batch_norm" for node in space.nodes]
+    folded = layers.column("parameters")[:, norms].sum(axis=1)
+    np.testing.assert_array_equal(table.total("weight_elements"), layers.parameters - folded)
+
+
+def test_batch_multiplies_work_and_traffic_but_not_weights():
+    rows = rows_of(HYBRID, 50)
+    one, four = (Lowering(HYBRID, batch_size=b).table(rows) for b in (1, 4))
+    for name in COLUMNS:
+        per_run = name.endswith("macs") or name.split("_")[0] in ("score", "read", "write")
+        np.testing.assert_array_equal(
+            four.column(name), (4 if per_run else 1) * one.column(name), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("block", [8, 16])
+def test_padded_macs_fill_the_blocks_of_channels(block):
+    rows = rows_of(ROUGH, 30)
+    table = Lowering(ROUGH, batch_size=2, channel_block=block).table(rows)
+    for row, padded in zip(rows, table.total("padded_macs"), strict=True):
+        by_hand = 0
+        for layer in ROUGH.graph(row).layers:
+            channels = layer.channels
+            if layer.operator == "conv2d":
+                channels = (channels + block - 1) // block * block
+            by_hand += layer.macs // layer.channels * channels
+        assert padded == 2 * by_hand
+    assert (table.total("padded_macs") > table.total("macs")).all()
+
+
+def test_whole_blocks_need_no_padding():
+    rows = rows_of(CNN, 50)
+    table = Lowering(CNN, channel_block=8).table(rows)
+    np.testing.assert_array_equal(table.column("padded_macs"), table.column("macs"))
+
+
+def test_row_of_an_attention_kernel_by_hand():
+    space = SPACES["vit"]
+    row = space.extremes("largest")[0]  # patches of 8 in 16x16: 4 tokens of 96, 4 heads of 16
+    lowering = Lowering(space, batch_size=3)
+    table = lowering.table(row[None])
+    at = [kernel.name for kernel in lowering.kernels].index("layer0.attention.attention")
+    found = {name: int(table.column(name)[0, at]) for name in COLUMNS}
+    tokens, embed, width = 4, 96, 3 * 4 * 16
+    assert found == {
+        "kind": KINDS.index("attention"),
+        "active": 1,
+        "macs": 3 * (tokens * embed * width + 2 * tokens * tokens * 4 * 16),
+        "padded_macs": 3 * (tokens * embed * width + 2 * tokens * tokens * 4 * 16),
+        "score_elements": 3 * 4 * tokens * tokens,
+        "read_elements": 3 * tokens * embed,
+        "write_elements": 3 * tokens * 4 * 16,
+        "weight_elements": (embed + 1) * width,
+        "in_channels": embed,
+        "channels": 4 * 16,
+        "positions": tokens,
+        "kernel": 0,
+    }
+
+
+def test_fused_shortcut_is_read_as_well():
+    space = SPACES["resnet"]
+    lowering = Lowering(space)
+    table = lowering.table(np.array([[3]], np.int16))  # 16 channels at 16x16 in the first stage
+    kernels = [kernel.name for kernel in lowering.kernels]
+    at = kernels.index("stage0.block0.activation")  # named as the last layer that it covers
+    plain = kernels.index("stage0.block0.first.activation")
+    assert table.column("read_elements")[0, plain] == 16 * 16 * 16
+    assert table.column("read_elements")[0, at] == 2 * 16 * 16 * 16
+    assert table.column("write_elements")[0, at] == 16 * 16 * 16
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_absent_kernels_are_zero(name):
+    table = Lowering(SPACES[name]).table(rows_of(SPACES[name], 100))
+    absent = table.column("active") == 0
+    for column in COLUMNS:
+        assert not table.column(column)[absent].any()
+
+
+def test_rows_do_not_depend_on_each_other():
+    rows = rows_of(HYBRID, 20)
+    lowering = Lowering(HYBRID)
+    together = lowering.table(rows)
+    for i, row in enumerate(rows):
+        alone = lowering.table(row[None])
+        for column in COLUMNS:
+            np.testing.assert_array_equal(together.column(column)[i], alone.column(column)[0])
+
+
+def peak_by_simulation(graph):
+    """Runs the kernels one by one and keeps every tensor that somebody still reads."""
+    layers = graph.layers
+    place = {0: 0}  # for every layer the kernel that writes its output
+    kernels = [[0]]
+    for index, layer in enumerate(layers[1:], start=1):
+        *_, last = layer.inputs
+        inside = kernels[place[last]]
+        is_conv = layers[inside[0]].operator == "conv2d"
+        joins = is_conv and (
+            layer.operator == "batch_norm"
+            or layer.operator == "add"
+            or (layer.operator == "activation" and layer.activation_name == "relu")
+        )
+        if joins:
+            inside.append(index)
+            place[index] = place[last]
+        else:
+            place[index] = len(kernels)
+            kernels.append([index])
+    order = sorted(range(len(kernels)), key=lambda k: kernels[k][-1])
+    reads = {
+        k: {place[i] for index in kernels[k] for i in layers[index].inputs} - {k} for k in order
+    }
+    size = {k: layers[kernels[k][0]].channels * layers[kernels[k][0]].tokens * 4 for k in order}
+    alive, peak = set(), 0
+    for step, k in enumerate(order):
+        alive.add(k)
+        peak = max(peak, sum(size[a] for a in alive))
+        alive = {a for a in alive if any(a in reads[later] for later in order[step + 1 :])}
+    return peak
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_peak_activations_are_those_of_a_simulation(name):
+    space = SPACES[name]
+    rows = rows_of(space, 60)
+    peaks = Lowering(space).peak_activation_bytes(rows)
+    assert peaks.tolist() == [peak_by_simulation(space.graph(row)) for row in rows]
+    batched = Lowering(space, batch_size=3).peak_activation_bytes(rows, bytes_per_value=2)
+    np.testing.assert_array_equal(batched, peaks * 3 // 2)
+
+
+def test_wrong_names_and_sizes_are_refused():
+    with pytest.raises(UnknownNameError, match="runtime 'onxruntime'.*Known: onnxruntime"):
+        Lowering(CNN, runtime="onxruntime")
+    with pytest.raises(BadInputError, match="got 0, 8"):
+        Lowering(CNN, batch_size=0)
+    with pytest.raises(BadInputError, match="got 1, 0"):
+        Lowering(CNN, channel_block=0)
+    table = Lowering(CNN).table(rows_of(CNN, 0))
+    for method in (table.column, table.total):
+        with pytest.raises(UnknownNameError, match="column 'mac'.*did you mean 'macs'.*positions"):
+            method("mac")
