@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,14 +136,19 @@ def _measured(timing: Timing | None, runner: Runner | None) -> dict[str, Any]:
         return {"latency_ms": None, "source": "not timed: costs only"}
     return {
         "latency_ms": timing.latency_ms,
-        "dispersion_ms": timing.dispersion_ms,
+        "dispersion_ms": _finite(timing.dispersion_ms),
         "median_ms": timing.quantile_ms(0.5),
         "p90_ms": timing.quantile_ms(0.9),
-        "preempted": timing.preempted if timing.preempted == timing.preempted else None,
+        "preempted": _finite(timing.preempted),
         "rounds": timing.rounds,
         "samples_ms": list(timing.samples_ms),
         "source": f"measured: {runner.name if runner is not None else 'runner'}",
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value, or None where it is not known (NaN), which JSON cannot hold."""
+    return value if math.isfinite(value) else None
 
 
 def load_model(bundle: str | Path) -> onnx.ModelProto:

@@ -8,7 +8,10 @@ its highest optimisation level, on the graphs of `deployment.emit`:
 - going from feature maps to tokens and back is one change of layout each;
 - reshapes move nothing and are not counted.
 
-A test compares the counts per kind with the optimised graph that onnxruntime saves.
+A test compares the counts per kind with the optimised graph that onnxruntime saves. Not counted
+are the reorderings that interrupt a chain of convolutions where a dense one reads fewer channels
+than a block holds or a number that is no multiple of 4, or where the pooled map does not fill its
+blocks; spaces of widths that are multiples of 16 have none.
 
 Like the layer table it is tabulated over the few genes that each kernel reads, so that costs which
 are sums over kernels are one gather and one sum for any number of candidates.
@@ -242,7 +245,7 @@ def _kernel(nodes: Sequence[Node], group: Sequence[int], batch: int, block: int)
 
 
 def _padded_macs(a: Mapping[str, Dim], batch: int, block: int) -> Dim:
-    """MACs of a blocked convolution: output channels are padded, inputs to a multiple of 4."""
+    """MACs of a blocked convolution, whose output channels are padded to whole blocks."""
     per_output = (a["in_channels"] // a["groups"]) * a["kernel"] * a["kernel"]
     return batch * (
         divide_up(a["channels"], block) * block * per_output * a["height"] * a["width"]

@@ -81,6 +81,7 @@ class Ceiling:
             energy_mj=energy_pj * 1e-9,
             static_power_w=idle.value if idle else 0.0,
             energy_source=f"modelled: {origin}"
+            + ("" if per_op else f", without {target.precision} operations (unknown)")
             + ("" if idle else ", without static power (unknown)"),
             missing=tuple(missing),
         )
@@ -92,9 +93,12 @@ def _memory(target: Target, moved: Values, missing: list[str]) -> tuple[Values, 
     time_ms = np.zeros_like(moved)
     pj_per_byte = np.zeros_like(moved)
     left = np.ones(len(moved), bool)
+    if not profile.memory:
+        missing.append("memory")
     for level in profile.memory:
         is_last = level is profile.memory[-1]
         if not is_last and level.size_bytes is None:
+            missing.append(f"size of {level.name}")
             continue
         fits = (
             left & (moved <= level.size_bytes.value) if level.size_bytes and not is_last else left

@@ -183,7 +183,8 @@ class CostModel(ABC):
             raise unknown_name("metric", metric, METRICS)
         if metric == "peak_memory_bytes":
             return None
-        values, base = self.kernel_ms, self.base_ms
+        # The values that predictions add up, so that no prediction lies beyond them.
+        values, base = self._flat_ms.astype(np.float64), self.base_ms
         if metric == "energy_mj":
             power = self.ceiling.static_power_w
             values, base = self.ceiling.energy_mj + power * values, power * base

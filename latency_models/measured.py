@@ -12,7 +12,7 @@ and `w >= 0` are fitted by non-negative least squares on relative errors,
 so that a small network counts as much as a large one and no kernel is negative. A slight ridge
 shares the time among features that always come together, so that no kind of kernel seems free.
 Kinds of kernels that occur in no timed network fall back to their roofline, scaled as the others
-turned out. The interval comes from cross-validation: ratios of measured to predicted latency of
+turned out, and at least to the cheapest timed kernel. The interval comes from cross-validation: ratios of measured to predicted latency of
 networks that were left out of the fit.
 """
 
@@ -80,7 +80,7 @@ class MeasuredCostModel(CostModel):
         super().__init__(space, target, runner)
         self.timings: tuple[Timing, ...] = ()  # raw, where `calibrate` took them
         self.genes = space.gene_space.check(genes)
-        self.measured_ms: Values = np.asarray(latencies_ms, np.float64)
+        self.measured_ms: Values = np.array(latencies_ms, np.float64)
         if len(self.genes) < MIN_NETWORKS or self.measured_ms.shape != (len(self.genes),):
             raise BadInputError(
                 f"a fit needs at least {MIN_NETWORKS} networks and a latency for each, got "
@@ -129,7 +129,9 @@ class MeasuredCostModel(CostModel):
             ceiling = self.ceiling.latency_ms
             known = ceiling[~unseen & (ceiling > 0)].sum()
             slowdown = max(1.0, float(latency[~unseen].sum() / known)) if known else 1.0
-            latency = np.where(unseen, ceiling * slowdown, latency)
+            timed = latency[~unseen & (latency > 0)]
+            cheapest = timed.min() if len(timed) else 0.0  # a ceiling may be 0: not known
+            latency = np.where(unseen, np.maximum(ceiling * slowdown, cheapest), latency)
         return np.asarray(latency)
 
     @property
@@ -215,7 +217,7 @@ class MeasuredCostModel(CostModel):
                     "calibrate again"
                 )
         try:
-            genes = np.array(value["genes"], np.int16)
+            genes = np.array(value["genes"])
             return MeasuredCostModel(space, target, genes, value["latencies_ms"], runner)
         except (KeyError, ValueError, TypeError) as error:
             raise CorruptFileError(f"{path} is damaged: {error}") from error
@@ -257,8 +259,8 @@ def calibrate(
         on_progress: Called with (what, done, total).
 
     Raises:
-        CalibrationError: No runner for another device; the budget is too short to measure
-        anything. BadInputError: A budget that is not positive.
+        CalibrationError: No runner for another device; a space of fewer than 10 networks.
+        BadInputError: A budget that is not positive.
     """
     if not budget_s > 0:
         raise BadInputError(f"budget_s must be positive, got {budget_s}")
@@ -270,6 +272,11 @@ def calibrate(
             )
         runner = LocalRunner()
     genes = calibration_networks(space, networks, seed)
+    if len(genes) < MIN_NETWORKS:
+        raise CalibrationError(
+            f"{space.name} has {len(genes)} networks to time, a fit needs {MIN_NETWORKS}: use "
+            "RooflineCostModel, or a space with more choices"
+        )
     models: list[bytes] = []
     start = time.perf_counter()
     for row in genes:
@@ -291,10 +298,15 @@ def calibration_networks(space: SearchSpace, networks: int, seed: int) -> Genes:
     if networks < MIN_NETWORKS:
         raise BadInputError(f"networks must be >= {MIN_NETWORKS}, got {networks}")
     extremes = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
-    sampled = space.sample(2 * networks, generator(seed, "calibration"))
-    rows = np.concatenate([extremes, sampled])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return np.asarray(rows[np.sort(first)][:networks])
+    rng = generator(seed, "calibration")
+    rows = extremes
+    for _ in range(20):  # a small space repeats itself
+        rows = np.concatenate([rows, space.sample(2 * networks, rng)])
+        _, first = np.unique(rows, axis=0, return_index=True)
+        rows = rows[np.sort(first)]
+        if len(rows) >= min(networks, space.cardinality):
+            break
+    return np.asarray(rows[:networks])
 
 
 def random_weights_model(space: SearchSpace, row: Genes, batch_size: int) -> bytes:

@@ -1,8 +1,8 @@
 """Extraction: the subnet computes what the supernet's slice computes, and costs what is counted.
 
 For 200 random architectures of each space: the largest difference of logits between the supernet
-(with the subnet's recalibrated statistics) and the extracted module, between the module and its ONNX
-file for 20 of them, and whether MACs and parameters of the layer table equal those counted on the
+(with the subnet's recalibrated statistics) and the extracted module, between the module and its
+ONNX file for 20 of them, and whether MACs and parameters of the layer table equal those counted on the
 module.
 """
 
@@ -105,7 +105,7 @@ def counted_macs(subnet: Subnet, image: torch.Tensor) -> int:
             queries = (rows - values) // 2
             total += tokens * width * rows + tokens * tokens * (queries + values)
 
-    hooks = [m.register_forward_hook(count) for m in subnet.modules()]  # type: ignore[arg-type]
+    hooks = [m.register_forward_hook(count) for m in subnet.modules()]
     with torch.no_grad():
         subnet(image)
     for hook in hooks:

@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     space = make_space("hybrid", load_dataset("digits"))
     costs = RooflineCostModel(space, local_target())
     with threadpool_limits(1):
-        figures = {"chain": chain(space, costs), "generation": generation(space, costs)}
-    return figures
+        return {"chain": chain(space, costs), "generation": generation(space, costs)}
 
 
 def chain(space: SearchSpace, costs: RooflineCostModel) -> dict[str, float]:
@@ -117,7 +116,7 @@ def generation(space: SearchSpace, costs: RooflineCostModel) -> dict[str, float]
 def _pymoo(space: SearchSpace, objectives: Callable[[Any], Any]) -> float | None:
     """pymoo's NSGA-II on integer genes with the same objectives, if it is installed."""
     try:
-        from pymoo.algorithms.moo.nsga2 import NSGA2 as Peer
+        from pymoo.algorithms.moo import nsga2
         from pymoo.core.problem import Problem
         from pymoo.operators.crossover.ux import UX
         from pymoo.operators.mutation.pm import PM
@@ -134,7 +133,7 @@ def _pymoo(space: SearchSpace, objectives: Callable[[Any], Any]) -> float | None
         def _evaluate(self, x: Any, out: Any, *args: Any, **kwargs: Any) -> None:
             out["F"] = objectives(space.canonical(np.asarray(x, np.int16)))
 
-    peer = Peer(
+    peer = nsga2.NSGA2(
         pop_size=POPULATION,
         sampling=IntegerRandomSampling(),
         crossover=UX(),
