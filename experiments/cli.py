@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from experiments.config import QuickstartConfig
 from experiments.console import console, say, show_table
@@ -39,6 +40,9 @@ app.add_typer(devices_app, name="devices")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""The parser's error; typer carries the parser within it or, before 0.20, beside it."""
 
 
 @app.command("quickstart")
@@ -116,7 +120,7 @@ def show_command(name: Annotated[str, typer.Argument(help="a name or a profile's
     """Shows every number of a device with its source."""
     profile = device(name)
     rows = number_rows(profile)
-    show_table(f"{profile.name}: {profile.description}", *_columns(rows), left=1)
+    show_table(f"{profile.name}: {profile.description}", *_columns(rows), left=1, wrapped="source")
 
 
 @app.command("profile")
@@ -131,7 +135,12 @@ def profile_command(
         profile = (
             measure_local() if refresh and out is not None else local_profile(refresh=refresh)
         )
-    show_table(f"{profile.name}: {profile.description}", *_columns(number_rows(profile)), left=1)
+    show_table(
+        f"{profile.name}: {profile.description}",
+        *_columns(number_rows(profile)),
+        left=1,
+        wrapped="source",
+    )
     say(f"instruction sets: {', '.join(profile.instruction_sets) or 'unknown'}")
     say("runtimes: " + ", ".join(f"{k} {v}" for k, v in profile.runtimes.items()))
     say(profile.notes)
@@ -153,29 +162,56 @@ def _columns(rows: Sequence[object]) -> tuple[list[str], list[list[str]]]:
     return head, body
 
 
-def run(command: Callable[[], object]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Runs a command; a user's error ends with one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        command()
+        code = app(list(arguments), prog_name="hwnas", standalone_mode=False)
     except HwnasError as error:
-        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        _complain(f"error: {error}")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        say(
-            "\ninterrupted; what was measured is kept: continue with the same options and --resume"
+    except UsageError as error:
+        if message := _usage(error):
+            _complain(f"error: {message}")
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _complain(
+            "interrupted; what was measured is kept: continue with the same options and --resume"
         )
-        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    """Prints one line to standard error."""
+    line = " ".join(message.split())
+    Console(stderr=True, highlight=False).print(
+        line, style="bold red", markup=False, soft_wrap=True
+    )
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with a command line, with the names that would be right."""
+    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    if command is None or not message.startswith("No such"):
+        return message
+    options = [option for parameter in command.params for option in parameter.opts]
+    names = sorted([o for o in options if o.startswith("--")]) + sorted(
+        getattr(command, "commands", {})
+    )
+    return f"{message}; known: {', '.join(names) or 'none'}"
 
 
 def main() -> None:
     """The command `hwnas`."""
-    run(lambda: app(standalone_mode=True))
+    run(sys.argv[1:])
 
 
 def quickstart_main() -> None:
     """The command `python -m experiments.quickstart`."""
-    run(lambda: app(["quickstart", *sys.argv[1:]], standalone_mode=True))
+    run(["quickstart", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,12 @@ from typing import Any
 
 from records import BadInputError
 
+LARGEST_SEED = 2**63 - 1
+"""What a random number generator of torch takes."""
+
+LARGEST_IMAGE = 1024
+"""Side in pixels; whole datasets are held in memory."""
+
 EPOCHS = {"digits": 55}
 """Epochs of supernet training that suit the time of a demonstration, by dataset; others 3."""
 
@@ -70,6 +76,12 @@ class QuickstartConfig:
             if value < least:
                 option = "--" + name.replace("_", "-")
                 raise BadInputError(f"{option} must be at least {least}, got {value}")
+        if self.seed > LARGEST_SEED:
+            raise BadInputError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+        if self.image_size is not None and not 8 <= self.image_size <= LARGEST_IMAGE:
+            raise BadInputError(
+                f"--image-size must be 8 to {LARGEST_IMAGE} pixels, got {self.image_size}"
+            )
         if self.epochs is not None and self.epochs < 1:
             raise BadInputError(f"--epochs must be at least 1, got {self.epochs}")
         if not self.refit_threshold >= 0:

@@ -50,12 +50,26 @@ def say(text: str) -> None:
 
 
 def show_table(
-    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: int = 1,
+    wrapped: str = "",
 ) -> None:
-    """Prints a table; the first `left` columns are text, the others are aligned as numbers."""
+    """Prints a table; the first `left` columns are text, the others are aligned as numbers.
+
+    The column named `wrapped` is text of any length, folded to the width that is left.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index < left else "right", no_wrap=True)
+        is_text = index < left or name == wrapped
+        table.add_column(
+            name,
+            justify="left" if is_text else "right",
+            no_wrap=name != wrapped,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table)

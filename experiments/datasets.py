@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,7 +143,10 @@ def _cifar100(
         ("train.bin",),
         "train.bin, test.bin and fine_label_names.txt, the published binary version",
     )
-    names = tuple((where / "fine_label_names.txt").read_text().split())
+    try:
+        names = tuple((where / "fine_label_names.txt").read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"the class names of cifar-100 cannot be read: {error}") from error
     train, test = (read_cifar(where / f"{part}.bin", 2, 1) for part in ("train", "test"))
     return _published("cifar-100", train, test, names, image_size, train_images, True, seed)
 
@@ -170,7 +174,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, count = struct.unpack(">HBB", data[:4])
         shape = struct.unpack(f">{count}I", data[4 : 4 + 4 * count])
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise CorruptFileError(f"{path} is not a readable IDX file: {error}") from error
     if zero != 0 or kind != 0x08 or count != dimensions:
         raise CorruptFileError(
@@ -221,7 +225,7 @@ def _image_folder(
             try:
                 with Image.open(file) as image:
                     images.append(np.asarray(image.convert("RGB").resize((size, size))))
-            except OSError as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise CorruptFileError(f"{file} is not a readable image: {error}") from error
             labels.append(index)
     x, y = np.stack(images), np.array(labels, np.int64)
@@ -254,6 +258,11 @@ def _published(
     seed: int,
 ) -> ImageData:
     """Cuts 10 % off the training images for search-validation."""
+    for part, (x, y) in (("training", train), ("test", test)):
+        if len(x) != len(y):
+            raise CorruptFileError(f"{name} has {len(x)} {part} images, but {len(y)} labels")
+        if len(x) == 0:
+            raise BadInputError(f"dataset {name!r} has no {part} images")
     images, labels = train
     kept, validation = _stratified(labels, 0.1, generator(seed, name))
     parts = ((images[kept], labels[kept]), (images[validation], labels[validation]), test)
@@ -287,6 +296,12 @@ def _finish(
         x, y = x[rows], y[rows]
     if x.size == 0:
         raise BadInputError(f"dataset {name!r} has no training images")
+    height, width = x.shape[1:3]
+    if image_size is None and height != width:
+        raise BadInputError(
+            f"the images of {name!r} are {height} x {width}, not square: give an image_size to "
+            "resize them to"
+        )
     mean = x.mean((0, 1, 2)) / 255
     deviation = np.maximum(x.std((0, 1, 2)) / 255, 1e-3)
     splits = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from experiments.intervals import wilson_interval
 from experiments.measuring import record_timings, time_together
 from hardware_profiles import Target
 from latency_models import MeasuredCostModel, random_weights_model
-from records import Ledger, generator
+from records import Ledger, generator, storage_error
 from search_spaces import Genes, SearchSpace
-from strategies import Front, FrontPoint
+from strategies import Front, FrontPoint, pareto_front
 from supernet import ImageData, Subnet, accuracy
 
 
@@ -47,7 +48,7 @@ class Chosen:
 def choose(front: Front, target: str, cost: MeasuredCostModel, points: int) -> list[Chosen]:
     """Points of a target's front: fastest, knee, most accurate, others spread between.
 
-    Where the front has fewer points than asked, all of them.
+    Where the front has fewer points than asked, those of the next front join, as `next best`.
     """
     own = front.for_target(target)
     picked = list(own.spread(points))
@@ -56,11 +57,12 @@ def choose(front: Front, target: str, cost: MeasuredCostModel, points: int) -> l
         middle = picked[1:-1]
         nearest = min(middle, key=lambda p: abs(np.log(p.latency_ms / knee.latency_ms)))
         picked[picked.index(nearest)] = knee
+    picked += _next_best(front, target, picked, points - len(picked))
     picked.sort(key=lambda p: p.latency_ms)
     best = max(picked, key=lambda p: p.accuracy)
     chosen = []
     for index, point in enumerate(picked):
-        title = _title(point, picked[0], best, knee)
+        title = _title(point, own, best, knee)
         chosen.append(
             Chosen(
                 name=f"{target}-{index}",
@@ -75,10 +77,26 @@ def choose(front: Front, target: str, cost: MeasuredCostModel, points: int) -> l
     return chosen
 
 
-def _title(point: FrontPoint, fastest: FrontPoint, best: FrontPoint, knee: FrontPoint) -> str:
-    titles = (("most accurate", best), ("fastest", fastest), ("knee", knee))
-    fitting = [title for title, other in titles if point is other or point == other]
-    return fitting[0] if fitting else "between"
+def _next_best(
+    front: Front, target: str, picked: Sequence[FrontPoint], count: int
+) -> tuple[FrontPoint, ...]:
+    """Points of the front of what is left without the picked ones."""
+    if count < 1 or front.result is None:
+        return ()
+    taken = {point.genes for point in picked}
+    left = [o for o in front.result.observations if o.genes not in taken]
+    following = pareto_front(front.problem, left).for_target(target)
+    return following.spread(count) if len(following) else ()
+
+
+def _title(point: FrontPoint, own: Front, best: FrontPoint, knee: FrontPoint) -> str:
+    if point == best:
+        return "most accurate"
+    if point == own[0]:
+        return "fastest"
+    if point == knee:
+        return "knee"
+    return "between" if point in own.points else "next best"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,10 +132,12 @@ def write_bundle(
 ) -> Bundle:
     """Verifies a timed network and writes its bundle.
 
+    One that an interrupted run left there is replaced: the run has timed its networks anew.
     Accuracy on the test split is read here, once, after everything has been chosen.
     """
     one = timed.chosen
     space = one.cost.space
+    remove_bundle(folder / one.name)
     return deploy(
         one.subnet,
         folder / one.name,
@@ -131,6 +151,20 @@ def write_bundle(
         images=data.validation.images[:128],
         seed=seed,
     )
+
+
+def remove_bundle(folder: Path) -> None:
+    """Removes a bundle; whatever else is there stays, and is refused when one is written.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    if not (folder / "bundle.json").is_file():
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise storage_error(folder, error, doing="remove") from error
 
 
 def _facts(one: Chosen, data: ImageData, weights_hash: str) -> dict[str, Any]:

@@ -18,4 +18,5 @@ def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float
         raise BadInputError(f"a share within 0 and 1 of at least one case, got {share} of {n}")
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 an end is the share itself, which rounding must not push out of the interval.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

@@ -22,30 +22,42 @@ CALIBRATION = "calibration"
 def calibrated(
     space: SearchSpace,
     target: Target,
-    ledger: Ledger,
+    ledger: Ledger | None,
     *,
     networks: int,
     seed: int,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> MeasuredCostModel:
-    """A cost model from the ledger's timings, or from new ones that are then in the ledger."""
-    rows = [
-        o
-        for o in ledger.observations(metric=f"{CALIBRATION}.latency_ms", target=target.name)
-        if o.space_hash == space.hash and o.value is not None
-    ]
+    """A cost model from the ledger's timings, or from new ones (see `record_calibration`)."""
+    rows = (
+        []
+        if ledger is None
+        else [
+            o
+            for o in ledger.observations(metric=f"{CALIBRATION}.latency_ms", target=target.name)
+            if o.space_hash == space.hash and o.value is not None
+        ]
+    )
     if rows:
         genes = np.array([o.genes for o in rows], np.int16)
         return MeasuredCostModel(
             space, target, genes, [o.value for o in rows if o.value is not None], LocalRunner()
         )
-    model = calibrate(
+    return calibrate(
         space, target, networks=networks, seed=seed, budget_s=40.0, on_progress=on_progress
     )
+
+
+def record_calibration(ledger: Ledger, model: MeasuredCostModel) -> None:
+    """Commits the timings that a cost model was just fitted to; none for one from the ledger."""
     record_timings(
-        ledger, space, target, model.genes, model.timings, metric=f"{CALIBRATION}.latency_ms"
+        ledger,
+        model.space,
+        model.target,
+        model.genes[: len(model.timings)],
+        model.timings,
+        metric=f"{CALIBRATION}.latency_ms",
     )
-    return model
 
 
 def record_timings(

@@ -36,10 +36,10 @@ from experiments.front_file import (
     space_record,
     target_record,
 )
-from experiments.measuring import calibrated
+from experiments.measuring import calibrated, record_calibration
 from experiments.refit import Refit, median_error, refitted_costs
 from experiments.report import write_report
-from experiments.run_folder import open_run
+from experiments.run_folder import begin_run, claim_folder, continue_run, release_folder
 from experiments.spaces import baseline_space, make_space
 from hardware_profiles import local_target
 from latency_models import MeasuredCostModel, calibrate
@@ -80,14 +80,35 @@ class Quickstart:
             seed=config.seed,
         )
         space = make_space(config.space, data)
-        with open_run(config.out, config.to_json(), resume=config.resume) as ledger:
-            if (config.out / FRONT).exists():
-                say(f"{config.out} is complete: see {config.out / 'report.html'}")
-                return read_front(config.out / FRONT)
-            with one_thread():
-                return self._run(data, space, ledger)
+        with one_thread():
+            if config.resume:
+                with continue_run(config.out, config.to_json()) as ledger:
+                    return self._continue(data, space, ledger)
+            claim_folder(config.out)
+            try:
+                return self._begin(data, space)
+            finally:
+                release_folder(config.out)
 
-    def _run(self, data: ImageData, space: SearchSpace, ledger: Ledger) -> dict[str, Any]:
+    def _begin(self, data: ImageData, space: SearchSpace) -> dict[str, Any]:
+        """A new run: nothing is written before the limits are known to be reachable."""
+        supernet, costs = self._prepare(data, space, None)
+        with begin_run(self.config.out, self.config.to_json()) as ledger:
+            return self._run(data, supernet, costs, ledger)
+
+    def _continue(self, data: ImageData, space: SearchSpace, ledger: Ledger) -> dict[str, Any]:
+        """An interrupted run, or one that is complete."""
+        out = self.config.out
+        if (out / FRONT).exists():
+            say(f"{out} is complete: see {out / 'report.html'}")
+            return read_front(out / FRONT)
+        supernet, costs = self._prepare(data, space, ledger)
+        return self._run(data, supernet, costs, ledger)
+
+    def _prepare(
+        self, data: ImageData, space: SearchSpace, ledger: Ledger | None
+    ) -> tuple[Supernet, list[MeasuredCostModel]]:
+        """Cost models, and whether the limits can be kept."""
         say(
             f"{data.name}: {len(data.train)} train, {len(data.validation)} search-validation and "
             f"{len(data.test)} test images of {data.image_size}x{data.image_size}; "
@@ -96,13 +117,24 @@ class Quickstart:
         costs = self._calibrate(space, ledger)
         supernet = Supernet(space, seed=self.config.seed)
         self._check_limits(data, supernet, costs)
+        return supernet, costs
+
+    def _run(
+        self,
+        data: ImageData,
+        supernet: Supernet,
+        costs: list[MeasuredCostModel],
+        ledger: Ledger,
+    ) -> dict[str, Any]:
+        for cost in costs:
+            record_calibration(ledger, cost)
         self._train(data, supernet)
         front = self._search(data, supernet, costs, ledger)
         front, costs, timed, refit = self._export(data, front, costs, ledger)
-        self._mirror(space, ledger)
+        self._mirror(supernet.space, ledger)
         return self._write(data, supernet, front, costs, timed, refit)
 
-    def _calibrate(self, space: SearchSpace, ledger: Ledger) -> list[MeasuredCostModel]:
+    def _calibrate(self, space: SearchSpace, ledger: Ledger | None) -> list[MeasuredCostModel]:
         costs = []
         with self._timed("calibration"):
             with console.status("measuring this machine (once)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,13 @@ IGNORED = ("out", "resume")
 """Options that say where and how a run is started, not what it does."""
 
 
-def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> Ledger:
-    """Opens the ledger of a new run, or of the run to continue.
-
-    Args:
-        out: The run's folder.
-        config: The options, JSON-ready; the ledger keeps them.
-        resume: Whether to continue the run that is there.
+def claim_folder(out: Path) -> None:
+    """Makes the folder of a new run, empty; `release_folder` takes it back.
 
     Raises:
-        ExistingRunError: The folder holds something and `resume` is not set.
-        BadInputError: Nothing to continue, or options that differ from the run's.
-        CorruptFileError: A ledger that is none.
+        ExistingRunError: It holds something, or the path is no folder.
         StorageError: The disk refuses.
     """
-    path = out / LEDGER
-    kept = {key: value for key, value in config.items() if key not in IGNORED}
-    if resume:
-        if not path.exists():
-            raise BadInputError(
-                f"nothing to continue: {path} does not exist; start without --resume"
-            )
-        ledger = Ledger.open(path)
-        _check_same(ledger, kept)
-        return ledger
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExistingRunError(
             f"{out} holds something already and is never overwritten: continue that run with "
@@ -52,7 +36,46 @@ def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> Ledger:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(out, error, doing="create") from error
-    return Ledger.create(path, {"config": kept, "versions": versions()})
+
+
+def release_folder(out: Path) -> None:
+    """Removes the folder if nothing was written into it."""
+    with suppress(OSError):
+        out.rmdir()
+
+
+def begin_run(out: Path, config: Mapping[str, Any]) -> Ledger:
+    """Makes the ledger of a new run in its claimed folder.
+
+    Args:
+        out: The run's folder.
+        config: The options, JSON-ready; the ledger keeps them.
+
+    Raises:
+        ExistingRunError: There is a ledger already.
+        StorageError: The disk refuses.
+    """
+    return Ledger.create(out / LEDGER, {"config": _kept(config), "versions": versions()})
+
+
+def continue_run(out: Path, config: Mapping[str, Any]) -> Ledger:
+    """Opens the ledger of a run that was begun with the same options.
+
+    Raises:
+        BadInputError: Nothing to continue, or options that differ from the run's.
+        CorruptFileError: A ledger that is none.
+        StorageError: The disk refuses, or another process is writing to the run.
+    """
+    path = out / LEDGER
+    if not path.exists():
+        raise BadInputError(f"nothing to continue: {path} does not exist; start without --resume")
+    ledger = Ledger.open(path)
+    _check_same(ledger, _kept(config))
+    return ledger
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in IGNORED}
 
 
 def _check_same(ledger: Ledger, config: Mapping[str, Any]) -> None:

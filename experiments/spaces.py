@@ -72,8 +72,9 @@ def _vit(data: ImageData) -> SearchSpace:
     patches = tuple(p for p in _patch_sizes(data.image_size) if data.image_size % p == 0)
     if not patches:
         raise BadInputError(
-            f"no patch size divides images of {data.image_size} pixels; load the dataset with an "
-            "even image_size"
+            f"no patch size ({', '.join(map(str, _patch_sizes(data.image_size)))}) divides images "
+            f"of {data.image_size} pixels; load the dataset with an image_size that one of them "
+            "divides"
         )
     return ViTSpace(
         image_size=data.image_size,

@@ -110,7 +110,7 @@ def train(
     recipe: Recipe | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500,
+    checkpoint_every: int = 100,
     on_step: Callable[[Step], None] | None = None,
 ) -> Supernet:
     """Trains the supernet on the training split; returns it.

@@ -2,8 +2,8 @@
 
 For 200 random architectures of each space: the largest difference of logits between the supernet
 (with the subnet's recalibrated statistics) and the extracted module, between the module and its
-ONNX file for 20 of them, and whether MACs and parameters of the layer table equal those counted on the
-module.
+ONNX file for 20 of them, and whether MACs and parameters of the layer table equal those counted on
+the module.
 """
 
 from __future__ import annotations
