@@ -1,8 +1,8 @@
 """Runners: files in, raw timings out.
 
 A `Runner` times ONNX files the way a target runs them. All files of a call are open together and
-timed in shuffled round-robin, with a reference file among them, so that drift and load fall on all
-alike; of each file's samples the least noisy low quantile is the latency.
+timed in shuffled round-robin, so that drift and load fall on all alike; of each file's samples the
+least is the latency.
 """
 
 from __future__ import annotations
@@ -50,6 +50,16 @@ class Timing:
         if half == 0:
             return float("nan")
         return abs(min(self.samples_ms[:half]) - min(self.samples_ms[half:])) / 2
+
+    def joined(self, other: Timing) -> Timing:
+        """The samples of both, of the same file."""
+        ours, theirs = len(self.samples_ms), len(other.samples_ms)
+        preempted = (self.preempted * ours + other.preempted * theirs) / (ours + theirs)
+        return Timing(
+            samples_ms=self.samples_ms + other.samples_ms,
+            rounds=self.rounds + other.rounds,
+            preempted=preempted,
+        )
 
     def quantile_ms(self, q: float) -> float:
         """A quantile of all samples, load and all."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latency_models import CostModel
+from latency_models import MeasuredCostModel
 from search_spaces import Dim, Genes, NetworkBuilder, SearchSpace, Tensor
 from search_spaces.blocks import classifier, conv_norm_act
 from search_spaces.expression import round_to
@@ -67,14 +67,12 @@ def _basic_block(net: NetworkBuilder, x: Tensor, channels: Dim, stride: int) -> 
     return net.activation(net.add(shortcut, h), "relu")
 
 
-def scaled_to(costs: CostModel, latency_ms: float) -> Genes:
-    """The genes of the baseline whose predicted latency is nearest, as a ratio.
+def scaled_to(costs: MeasuredCostModel, latency_ms: float) -> Genes:
+    """The genes of the baseline whose measured latency is nearest, as a ratio.
 
     Args:
-        costs: A cost model of a `ScaledResNet` on the target.
+        costs: A cost model of a `ScaledResNet`, calibrated on all its sizes.
         latency_ms: The latency to match.
     """
-    choices = len(costs.space.choices[0].values)
-    genes = np.arange(choices, dtype=np.int16)[:, None]
-    distance = np.abs(np.log(costs.latency_ms(genes) / latency_ms))
-    return np.asarray(genes[int(distance.argmin())])
+    distance = np.abs(np.log(costs.measured_ms / latency_ms))
+    return np.asarray(costs.genes[int(distance.argmin())])

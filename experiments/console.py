@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,7 +20,7 @@ from rich.table import Table
 console = Console(highlight=False)
 """Where everything is printed."""
 if not console.is_terminal:
-    console = Console(highlight=False, width=170)  # a file or a pipe: do not fold tables
+    console = Console(highlight=False, width=140)  # a file or a pipe: do not fold tables
 
 Advance = Callable[[int, int, str], None]
 
@@ -61,7 +62,13 @@ def show_table(
 
     The column named `wrapped` is text of any length, folded to the width that is left.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
     for index, name in enumerate(head):
         is_text = index < left or name == wrapped
         table.add_column(

@@ -13,7 +13,7 @@ import numpy as np
 from deployment import Bundle, LocalRunner, Timing, deploy, emit
 from experiments.blocks import blocks
 from experiments.intervals import wilson_interval
-from experiments.measuring import record_timings, time_together
+from experiments.measuring import Reference, record_timings, time_together, time_with_reference
 from hardware_profiles import Target
 from latency_models import MeasuredCostModel, random_weights_model
 from records import Ledger, generator, storage_error
@@ -101,11 +101,15 @@ def _title(point: FrontPoint, own: Front, best: FrontPoint, knee: FrontPoint) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Timed:
-    """A chosen network with what was predicted before it was timed, and its timing."""
+    """A chosen network with what was predicted before it was timed, and its timing.
+
+    `drift` is how much slower networks timed for the calibration ran when timed again beside it.
+    """
 
     chosen: Chosen
     predicted: dict[str, Any]
     timing: Timing
+    drift: float
 
     @property
     def error(self) -> float:
@@ -113,16 +117,18 @@ class Timed:
         return float(self.predicted["latency_ms"] / self.timing.latency_ms - 1)
 
 
-def time_chosen(chosen: Sequence[Chosen], ledger: Ledger, *, seed: int) -> list[Timed]:
+def time_chosen(
+    chosen: Sequence[Chosen], reference: Reference, ledger: Ledger, *, seed: int
+) -> list[Timed]:
     """Predicts the costs of one target's networks, then times their exported files together."""
     target = chosen[0].cost.target
     predicted = [one.cost.record(one.genes) for one in chosen]
     models = [emit(one.subnet, target.batch_size).SerializeToString() for one in chosen]
-    timings = time_together(models, target, LocalRunner(), seed=seed)
+    timings, drift = time_with_reference(models, target, LocalRunner(), reference, seed=seed)
     for one, timing in zip(chosen, timings, strict=True):
         record_timings(ledger, one.cost.space, target, one.genes[None], [timing])
     return [
-        Timed(chosen=c, predicted=p, timing=t)
+        Timed(chosen=c, predicted=p, timing=t, drift=drift)
         for c, p, t in zip(chosen, predicted, timings, strict=True)
     ]
 
@@ -220,6 +226,7 @@ def point_record(timed: Timed, bundle: Bundle, out: Path) -> dict[str, Any]:
         "test_images": facts["test_images"],
         "predicted": predicted,
         "measured": {k: measured[k] for k in ("latency_ms", "dispersion_ms", "p90_ms")},
+        "drift": timed.drift,
         "latency_error": predicted["latency_ms"] / measured["latency_ms"] - 1,
         "parameters": record["parameters"],
         "macs": record["macs"],

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from deployment import LocalRunner, Runner, Timing
 from hardware_profiles import Target
-from latency_models import MeasuredCostModel, calibrate
+from latency_models import MeasuredCostModel, calibrate, random_weights_model
 from records import Ledger, Observation
 from search_spaces import Genes, SearchSpace
 
+logger = logging.getLogger(__name__)
+
 MIN_SECONDS = 2.5
 """Over how long the runs of a set of files are spread; momentary load lasts less."""
+
+ATTEMPTS = 4
+MAX_DRIFT = 0.02
+"""Relative change of the references' latency above which timing is repeated."""
 
 CALIBRATION = "calibration"
 """What a ledger calls latencies that a cost model is fitted to."""
@@ -85,6 +93,55 @@ def record_timings(
             for row, timing in zip(genes, timings, strict=True)
         ]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Files timed before, to be timed again among others: does the machine run as it did then?
+
+    Attributes:
+        models: Serialised networks.
+        latencies_ms: What they took.
+    """
+
+    models: tuple[bytes, ...]
+    latencies_ms: tuple[float, ...]
+
+    @staticmethod
+    def of(cost: MeasuredCostModel, count: int = 8) -> Reference:
+        """Some of the networks that a cost model was fitted to, spread over their latencies."""
+        order = np.argsort(cost.measured_ms)
+        rows = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+        batch = cost.target.batch_size
+        models = tuple(random_weights_model(cost.space, cost.genes[i], batch) for i in rows)
+        return Reference(models, tuple(float(cost.measured_ms[i]) for i in rows))
+
+
+def time_with_reference(
+    models: Sequence[bytes], target: Target, runner: Runner, reference: Reference, *, seed: int
+) -> tuple[list[Timing], float]:
+    """Times files among files that were timed before.
+
+    While the references take longer or shorter than they did by more than `MAX_DRIFT`, all is
+    timed again, at most `ATTEMPTS` times; the samples are put together.
+
+    Returns:
+        The timings, and the drift: the median ratio of the references' latency now to then.
+    """
+    everything = [*models, *reference.models]
+    timings = time_together(everything, target, runner, seed=seed)
+    for attempt in range(1, ATTEMPTS):
+        if abs(_drift(timings, reference) - 1) <= MAX_DRIFT:
+            break
+        logger.info("drift %.3f: timing again", _drift(timings, reference))
+        again = time_together(everything, target, runner, seed=seed + attempt)
+        timings = [a.joined(b) for a, b in zip(timings, again, strict=True)]
+    return timings[: len(models)], _drift(timings, reference)
+
+
+def _drift(timings: Sequence[Timing], reference: Reference) -> float:
+    now = [t.latency_ms for t in timings[-len(reference.models) :]]
+    return float(np.median(np.array(now) / np.array(reference.latencies_ms)))
 
 
 def time_together(

@@ -36,7 +36,7 @@ from experiments.front_file import (
     space_record,
     target_record,
 )
-from experiments.measuring import calibrated, record_calibration
+from experiments.measuring import Reference, calibrated, record_calibration
 from experiments.refit import Refit, median_error, refitted_costs
 from experiments.report import write_report
 from experiments.run_folder import begin_run, claim_folder, continue_run, release_folder
@@ -253,8 +253,9 @@ class Quickstart:
                     chosen=t.chosen,
                     predicted=known.get(t.chosen.genes.tobytes(), t).predicted,
                     timing=t.timing,
+                    drift=t.drift,
                 )
-                for t in time_chosen(chosen, ledger, seed=self.config.seed)
+                for t in time_chosen(chosen, Reference.of(cost), ledger, seed=self.config.seed)
             ]
         return timed
 
@@ -301,7 +302,7 @@ class Quickstart:
             cost=own,
             validation_accuracy=accuracy(subnet, data.validation),
         )
-        return time_chosen([chosen], ledger, seed=self.config.seed)[0]
+        return time_chosen([chosen], Reference.of(own), ledger, seed=self.config.seed)[0]
 
     def _write(
         self,

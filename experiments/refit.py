@@ -62,7 +62,8 @@ def refitted_costs(
     for cost in costs:
         own = [t for t in timed[cost.target_name] if t.chosen.kind == "searched"]
         genes = np.array([t.chosen.genes for t in own])
-        better = cost.refitted(genes, [t.timing.latency_ms for t in own])
+        latencies = [t.timing.latency_ms for t in own]
+        better = cost.refitted(genes, latencies, drift=own[0].drift)
         after.append(better)
         rows = fresh_networks(cost.space, better.genes, FRESH_NETWORKS, seed)
         measured = [t.latency_ms for t in time_fresh(cost.space, cost.target, rows, ledger, seed)]

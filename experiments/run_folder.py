@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def claim_folder(out: Path) -> None:
         ExistingRunError: It holds something, or the path is no folder.
         StorageError: The disk refuses.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if _looked_at(out, lambda: out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ExistingRunError(
             f"{out} holds something already and is never overwritten: continue that run with "
             "--resume, or choose another folder with --out"
@@ -67,11 +67,23 @@ def continue_run(out: Path, config: Mapping[str, Any]) -> Ledger:
         StorageError: The disk refuses, or another process is writing to the run.
     """
     path = out / LEDGER
-    if not path.exists():
+    if not _looked_at(path, path.exists):
         raise BadInputError(f"nothing to continue: {path} does not exist; start without --resume")
     ledger = Ledger.open(path)
     _check_same(ledger, _kept(config))
     return ledger
+
+
+def _looked_at(path: Path, look: Callable[[], bool]) -> bool:
+    """What a look at the disk says; a name that is too long or a folder not to be listed raises.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    try:
+        return look()
+    except OSError as error:
+        raise storage_error(path, error, doing="look at") from error
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:

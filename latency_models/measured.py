@@ -12,8 +12,9 @@ and `w >= 0` are fitted by non-negative least squares on relative errors,
 so that a small network counts as much as a large one and no kernel is negative. A slight ridge
 shares the time among features that always come together, so that no kind of kernel seems free.
 Kinds of kernels that occur in no timed network fall back to their roofline, scaled as the others
-turned out, and at least to the cheapest timed kernel. The interval comes from cross-validation: ratios of measured to predicted latency of
-networks that were left out of the fit.
+turned out, but to no less than the cheapest timed kernel. The interval comes from
+cross-validation: ratios of measured to predicted latency of networks that were left out of the
+fit.
 """
 
 from __future__ import annotations
@@ -172,13 +173,22 @@ class MeasuredCostModel(CostModel):
             f"cross-validated error {self.quality.mape:.1%}"
         )
 
-    def refitted(self, genes: Genes, latencies_ms: npt.ArrayLike) -> MeasuredCostModel:
-        """The model fitted to these networks as well; this one stays as it is."""
+    def refitted(
+        self, genes: Genes, latencies_ms: npt.ArrayLike, drift: float = 1.0
+    ) -> MeasuredCostModel:
+        """The model fitted to these networks as well; this one stays as it is.
+
+        Args:
+            genes: The newly timed networks, an `n x d` array.
+            latencies_ms: Their latencies, length `n`.
+            drift: How much slower the machine runs now than when it was calibrated; the earlier
+                latencies are multiplied by it.
+        """
         return MeasuredCostModel(
             self.space,
             self.target,
             np.concatenate([self.genes, self.space.gene_space.check(genes)]),
-            np.concatenate([self.measured_ms, np.asarray(latencies_ms, np.float64)]),
+            np.concatenate([drift * self.measured_ms, np.asarray(latencies_ms, np.float64)]),
             self.runner,
         )
 
