@@ -109,9 +109,6 @@ class LocalRunner:
 
     name = "local process, onnxruntime CPU"
 
-    def __init__(self, max_open: int = 64) -> None:
-        self.max_open = max_open
-
     def time(
         self,
         models: Sequence[bytes],

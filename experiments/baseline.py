@@ -20,7 +20,7 @@ from search_spaces import Dim, Genes, NetworkBuilder, SearchSpace, Tensor
 from search_spaces.blocks import classifier, conv_norm_act
 from search_spaces.expression import round_to
 
-MULTIPLIERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+MULTIPLIERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,11 +86,19 @@ def load_profile(path: str | Path) -> Profile:
     except OSError as error:
         raise storage_error(path, error, doing="read the profile") from error
     try:
-        return _profile(yaml.load(text, Loader=_StrictLoader))
+        return _profile(_parsed(text))
     except yaml.YAMLError as error:
         raise CorruptFileError(f"{path} is not valid YAML: {error}") from error
     except BadInputError as error:
         raise CorruptFileError(f"{path} is not a valid profile: {error}") from error
+
+
+def _parsed(text: str) -> Any:
+    """The text's YAML; what trips the parser's own conversions counts as invalid YAML too."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except (ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(str(error)) from error
 
 
 def save_profile(profile: Profile, path: str | Path) -> None:

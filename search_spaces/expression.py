@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from records import BadInputError
+
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -94,6 +96,13 @@ class Expression:
             ]
             known = done[id(self)] = np.asarray(_OPERATIONS[self.operation](*operands))
         return known
+
+    def __bool__(self) -> bool:
+        """Refused: a condition on choices has no truth value while the network is declared."""
+        raise BadInputError(
+            "a choice has no value yet when the network is declared: write `with net.when(...)` "
+            "or `where(...)` instead of `if`, and `equals(...)` instead of `==`"
+        )
 
     def __add__(self, other: Dim) -> Expression:
         return Expression("add", (self, other))

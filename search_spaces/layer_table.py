@@ -117,7 +117,7 @@ def peak_alive(
         An array of length `n`.
     """
     steps, n = sizes.shape
-    last = np.repeat(np.arange(steps)[:, None], n, axis=1)
+    last = np.where(active, np.arange(steps)[:, None], 0)  # 0 where skipped and not read
     for step in range(steps - 1, -1, -1):
         for k, source in enumerate(edges[step]):
             reads = np.where(active[step], step, last[step] if k == 0 else 0)

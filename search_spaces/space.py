@@ -313,7 +313,7 @@ class SearchSpace(ABC):
     def _parameter(cls, name: str, value: Any) -> Any:
         """A parameter read from JSON: lists become tuples, objects the dataclass `Stage`."""
         stage = getattr(cls, "Stage", None)
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return tuple(cls._parameter(name, v) for v in value)
         if isinstance(value, dict) and is_dataclass(stage) and isinstance(stage, type):
             return stage(**{k: cls._parameter(k, v) for k, v in value.items()})

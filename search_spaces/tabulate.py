@@ -99,7 +99,8 @@ def tabulate(
             )
         values = _grid(choices, [position[name] for name in read], sizes, count)
         for name in names:
-            column = evaluate(row[name], values, count)
+            with np.errstate(divide="ignore"):  # sizes of 0 are refused with a message later
+                column = evaluate(row[name], values, count)
             if dtype is np.int64 and column.dtype.kind == "f" and (column % 1 != 0).any():
                 raise BadInputError(
                     f"row {r} has a {name} of {column[column % 1 != 0][0]:g}, which must be an "

@@ -68,6 +68,8 @@ def load_checkpoint(
         kind, _, rest = key.partition("/")
         if kind == "optimiser":
             index, _, name = rest.partition("/")
+            if not index.isdecimal():
+                raise CorruptFileError(f"{path} holds an unknown tensor {key!r}")
             state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})

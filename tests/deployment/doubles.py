@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from deployment import Timing
@@ -46,8 +47,6 @@ SPACES = {"cnn": CNN, "vit": VIT, "hybrid": HYBRID, "resnet": RESNET}
 
 def rows_of(space, n, seed=0):
     """The extreme networks of a space and random ones."""
-    import numpy as np
-
     ends = [space.extremes("smallest"), space.extremes("largest")]
     return np.concatenate([*ends, space.sample(n, np.random.default_rng(seed))])
 

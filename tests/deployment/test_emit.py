@@ -118,5 +118,5 @@ def test_batch_size_below_one_is_refused(batch_size):
 
 def test_primitive_without_emitter_is_named(monkeypatch):
     monkeypatch.delitem(EMITTERS, "global_pool")
-    with pytest.raises(UnknownNameError, match="'global_pool'.*Known: activation, add"):
+    with pytest.raises(UnknownNameError, match=r"'global_pool'.*Known: activation, add"):
         emit(shaken_subnet(HYBRID, rows_of(HYBRID, 0)[0]))

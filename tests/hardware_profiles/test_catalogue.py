@@ -182,3 +182,13 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
     path = written(tmp_path, "!!python/object/apply:os.getcwd []")
     with pytest.raises(CorruptFileError, match="not valid YAML"):
         load_profile(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: 2024-99-99", 'year: !!int "x"', 'year: !!float ""', "name: !!timestamp zz"]
+)
+def test_text_that_trips_the_yaml_parser_is_refused(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(CorruptFileError, match="odd.yaml is not valid YAML"):
+        load_profile(path)

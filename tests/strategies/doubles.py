@@ -8,7 +8,7 @@ from records import Measured
 from search_spaces import HybridSpace, HybridStage
 from strategies.known_rows import row_keys
 
-SPACE = HybridSpace(image_size=8, channels=1)
+SPACE = HybridSpace(image_size=8, channels=1, stem_stride=1)
 TINY = HybridSpace(
     image_size=8,
     channels=1,

@@ -1,0 +1,192 @@
+import math
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from scipy.stats import spearmanr
+
+from deployment import LocalRunner, Timing, emit
+from deployment.runner import MAX_ROUNDS
+from experiments.baseline import ScaledResNet
+from records import BadInputError, CorruptFileError
+from search_spaces import HybridSpace
+from supernet import Subnet
+from tests.deployment.doubles import CNN, rows_of
+
+RESNET = ScaledResNet(image_size=16, multipliers=(0.5, 0.75, 1.0, 2.0))
+
+
+def exported(space, row, batch_size=1):
+    return emit(Subnet(space.graph(row)).eval(), batch_size).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def models():
+    return [exported(CNN, row) for row in CNN.extremes("smallest")] + [exported(RESNET, [2])]
+
+
+class FakeSession:
+    """Runs in no time and remembers what was asked for, across all of them."""
+
+    def __init__(self, model, threads, log):
+        self.model, self.threads, self.log = model, threads, log
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="images", shape=[2, 3, 4, 4])]
+
+    def run(self, _outputs, feed):
+        self.log.append((self.model, self.threads, feed["images"]))
+
+
+@pytest.fixture
+def log(monkeypatch):
+    runs = []
+    monkeypatch.setattr(
+        "deployment.runner.open_session", lambda model, threads: FakeSession(model, threads, runs)
+    )
+    return runs
+
+
+def test_gives_rounds_times_runs_samples_of_each_model(models):
+    timings = LocalRunner().time(models, threads=1, rounds=3, runs=4)
+    assert len(timings) == 2
+    for timing in timings:
+        assert timing.rounds == 3
+        assert len(timing.samples_ms) == 12
+        assert min(timing.samples_ms) > 0
+        assert 0 <= timing.preempted <= 1
+
+
+def test_every_round_visits_every_model_once_in_another_order(log):
+    models = [b"a", b"b", b"c", b"d", b"e"]
+    LocalRunner().time(models, threads=3, rounds=6, runs=2, seed=1)
+    order = [model for model, _, _ in log]
+    assert {threads for _, threads, _ in log} == {3}
+    assert order[:5] == models  # the first runs, which allocate
+    visits = np.array(order[5:]).reshape(6, 5, 3)  # one warm and two timed runs a visit
+    assert (visits == visits[:, :, :1]).all()
+    rounds = [tuple(visit) for visit in visits[:, :, 0]]
+    assert {frozenset(order) for order in rounds} == {frozenset(models)}
+    assert len(set(rounds)) > 3
+    log.clear()
+    LocalRunner().time(models, threads=3, rounds=6, runs=2, seed=1)
+    assert [model for model, _, _ in log] == order
+    log.clear()
+    LocalRunner().time(models, threads=3, rounds=6, runs=2, seed=2)
+    assert [model for model, _, _ in log] != order
+
+
+def test_inputs_are_random_and_differ_between_models(log):
+    LocalRunner().time([b"a", b"b"], threads=1, rounds=1)
+    (_, _, first), (_, _, second) = log[:2]
+    assert first.shape == (2, 3, 4, 4)
+    assert first.dtype == np.float32
+    assert 0.5 < first.std() < 1.5
+    assert (first != second).all()
+
+
+def test_progress_is_reported(log):
+    seen = []
+    LocalRunner().time(
+        [b"a"], threads=1, rounds=3, min_seconds=0.05, on_round=lambda i, n: seen.append((i, n))
+    )
+    assert seen[:3] == [(1, 3), (2, 3), (3, 3)]
+    assert set(seen[3:]) == {(3, 3)}
+
+
+def test_a_minimum_time_is_filled_with_rounds_and_pauses(log):
+    began = time.perf_counter()
+    timings = LocalRunner().time([b"a", b"b"], threads=1, rounds=2, runs=2, min_seconds=0.4)
+    assert time.perf_counter() - began >= 0.39
+    for timing in timings:
+        assert 2 < timing.rounds <= MAX_ROUNDS
+        assert len(timing.samples_ms) == 2 * timing.rounds
+    spread = LocalRunner().time([b"a"], threads=1, rounds=MAX_ROUNDS + 20, min_seconds=0.01)
+    assert spread[0].rounds == MAX_ROUNDS + 20
+
+
+def test_latency_and_dispersion_by_hand():
+    timing = Timing(samples_ms=(3.0, 2.0, 9.0, 2.5, 4.0, 7.0), rounds=3, preempted=0.0)
+    assert timing.latency_ms == 2.0
+    assert timing.dispersion_ms == pytest.approx((2.5 - 2.0) / 2)
+    assert timing.quantile_ms(0.5) == pytest.approx(3.5)
+    assert timing.quantile_ms(0) == 2.0
+    assert timing.quantile_ms(1) == 9.0
+    one = Timing(samples_ms=(3.0,), rounds=1, preempted=math.nan)
+    assert one.latency_ms == 3.0
+    assert math.isnan(one.dispersion_ms)
+
+
+def test_timings_of_one_file_are_joined_by_their_samples():
+    first = Timing(samples_ms=(3.0, 2.0, 4.0, 2.5), rounds=2, preempted=0.5)
+    second = Timing(samples_ms=(1.5, 5.0), rounds=1, preempted=0.2)
+    both = first.joined(second)
+    assert both.samples_ms == (3.0, 2.0, 4.0, 2.5, 1.5, 5.0)
+    assert both.rounds == 3
+    assert both.preempted == pytest.approx((0.5 * 4 + 0.2 * 2) / 6)
+    assert both.latency_ms == 1.5
+    unknown = first.joined(Timing(samples_ms=(1.0,), rounds=1, preempted=math.nan))
+    assert math.isnan(unknown.preempted)
+
+
+def test_preemption_is_known_for_one_thread_only(models):
+    (timing,) = LocalRunner().time(models[:1], threads=2, rounds=2)
+    assert math.isnan(timing.preempted)
+
+
+def test_time_off_the_processor_is_told(log, monkeypatch):
+    monkeypatch.setattr(FakeSession, "run", lambda *_: time.sleep(0.002))
+    (timing,) = LocalRunner().time([b"a"], threads=1, rounds=2)
+    assert timing.preempted == 1.0
+    assert timing.latency_ms >= 2.0
+
+
+def test_twice_the_width_is_slower():
+    narrow, wide = (exported(RESNET, [gene], batch_size=4) for gene in (2, 3))
+    timings = LocalRunner().time([narrow, wide], threads=1, rounds=7, runs=3)
+    assert timings[1].latency_ms > 1.5 * timings[0].latency_ms
+
+
+@pytest.mark.slow  # meaningful only while no other test runs beside it
+def test_ranks_repeat():
+    """Two timings of the same networks order them alike, though the machine is not quiet."""
+    space = HybridSpace(image_size=32)
+    rows = space.sample(80, np.random.default_rng(3))
+    macs = space.layer_table(rows).macs
+    rows = rows[np.argsort(macs)[::7][:12]]
+    models = [exported(space, row) for row in rows]
+    first, second = (
+        [t.latency_ms for t in LocalRunner().time(models, threads=1, rounds=12, seed=seed)]
+        for seed in (0, 1)
+    )
+    assert spearmanr(first, second).statistic >= 0.95
+
+
+def test_input_of_unknown_size_is_refused(models):
+    model = onnx.load_from_string(models[0])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    with pytest.raises(BadInputError, match=r"fixed.*'batch'"):
+        LocalRunner().time([model.SerializeToString()], threads=1)
+
+
+def test_broken_model_is_refused(models):
+    with pytest.raises(CorruptFileError):
+        LocalRunner().time([models[0], models[1][:200]], threads=1)
+
+
+@pytest.mark.parametrize(("rounds", "runs"), [(0, 3), (3, 0)])
+def test_no_samples_at_all_are_refused(models, rounds, runs):
+    with pytest.raises(BadInputError, match=f"got {rounds} and {runs}"):
+        LocalRunner().time(models, threads=1, rounds=rounds, runs=runs)
+
+
+def test_nothing_to_time_gives_nothing():
+    assert LocalRunner().time([], threads=1) == []
+
+
+def test_largest_network_of_a_space_is_the_slowest():
+    ends = rows_of(CNN, 0)
+    small, large = LocalRunner().time([exported(CNN, row) for row in ends], threads=1)
+    assert large.latency_ms > small.latency_ms

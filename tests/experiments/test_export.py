@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from experiments.datasets import load_dataset
+from experiments.export import fresh_networks, remove_bundle
+from experiments.spaces import SPACES, make_space
+from records import StorageError
+
+
+def test_a_bundle_left_by_an_interrupted_run_is_replaced(tmp_path):
+    left, other = tmp_path / "left", tmp_path / "other"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"x")
+    (left / "bundle.json").write_text("{}")
+
+    for folder in (left, other, tmp_path / "none"):
+        remove_bundle(folder)
+
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_bundle_that_cannot_be_removed_is_the_disks_refusal(tmp_path, monkeypatch):
+    (tmp_path / "bundle.json").write_text("{}")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+
+    with pytest.raises(StorageError, match=r"cannot remove .*Read-only file system"):
+        remove_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_fresh_networks_are_new_distinct_and_repeat_with_the_seed(name):
+    space = make_space(name, load_dataset("digits"))
+    known = np.unique(space.sample(500, np.random.default_rng(1)), axis=0)
+
+    fresh = fresh_networks(space, known, 16, seed=5)
+
+    rows = {row.tobytes() for row in fresh}
+    assert len(rows) == 16
+    assert not rows & {row.astype(np.int16).tobytes() for row in known}
+    assert np.array_equal(space.canonical(fresh), fresh)
+    assert np.array_equal(fresh, fresh_networks(space, known, 16, seed=5))
+    assert not np.array_equal(fresh, fresh_networks(space, known, 16, seed=6))

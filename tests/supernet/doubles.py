@@ -1,0 +1,79 @@
+"""A small space and images that are easy to tell apart, for training in seconds."""
+
+import numpy as np
+import torch
+
+from search_spaces import CNNSpace, ConvStage, HybridSpace, HybridStage, ViTSpace
+from supernet import ImageData, Recipe, Split, Supernet
+
+SPACES = [
+    CNNSpace(
+        image_size=8,
+        channels=2,
+        num_classes=4,
+        stem_stride=1,
+        stages=(
+            ConvStage(depths=(1, 2), kernels=(3, 5, 7)),
+            ConvStage(depths=(1, 2, 3), widths=(16, 24), stride=2),
+        ),
+    ),
+    ViTSpace(image_size=12, channels=2, num_classes=4, patch_sizes=(2, 4, 6), depths=(1, 2, 3)),
+    HybridSpace(
+        image_size=8,
+        channels=2,
+        num_classes=4,
+        stages=(HybridStage(kernels=(3, 5, 7)), HybridStage(widths=(16, 24), depths=(0, 1, 2))),
+    ),
+]
+
+TINY = HybridSpace(
+    image_size=8,
+    channels=1,
+    num_classes=4,
+    stem_widths=(8,),
+    stages=(
+        HybridStage(depths=(0, 1), widths=(8, 16), expansions=(1, 2), heads=(1, 2),
+                    mlp_ratios=(1, 2)),
+    ),
+    head_dim=8,
+)  # fmt: skip
+
+RECIPE = Recipe(batch_size=32, augment=False)
+
+
+def perturbed(space, seed=0):
+    """A supernet none of whose norms, biases and kernel transforms is an identity."""
+    supernet = Supernet(space, seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for name, p in supernet.named_parameters():
+            if p.ndim == 1 or "bias" in name or "transforms" in name or "embedding" in name:
+                p += 0.2 * torch.randn(p.shape, generator=generator)
+    return supernet
+
+
+def images_of(space, n, seed=0):
+    shape = (n, space.channels, space.image_size, space.image_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def split_of(n, seed, classes=4):
+    """Noise over one fixed picture a class."""
+    rng = np.random.default_rng(99)
+    pictures = rng.normal(size=(classes, 1, 8, 8))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    labels[:classes] = np.arange(classes)
+    images = pictures[labels] + 0.7 * rng.normal(size=(n, 1, 8, 8))
+    return Split(torch.from_numpy(images.astype(np.float32)), torch.from_numpy(labels))
+
+
+def easy_data(n=256, name="easy", **options):
+    return ImageData(
+        name=name,
+        train=split_of(n, 1),
+        validation=split_of(200, 2),
+        test=split_of(150, 3),
+        class_names=("a", "b", "c", "d"),
+        **options,
+    )
