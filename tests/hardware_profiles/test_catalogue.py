@@ -190,5 +190,5 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
 def test_text_that_trips_the_yaml_parser_is_refused(tmp_path, text):
     path = tmp_path / "odd.yaml"
     path.write_text(text)
-    with pytest.raises(CorruptFileError, match="odd.yaml is not valid YAML"):
+    with pytest.raises(CorruptFileError, match=r"odd\.yaml is not valid YAML"):
         load_profile(path)
