@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
 from deployment import Bundle
 from experiments.baseline import scaled_to
 from experiments.closing import closing_table, picture_of_limits
@@ -46,7 +44,16 @@ from latency_models import MeasuredCostModel, calibrate
 from records import Ledger, mirror_to_optuna, versions, write_json
 from search_spaces import SearchSpace
 from strategies import Front, Problem, check_feasible, pareto_front, search
-from supernet import ImageData, Recipe, Subnet, Supernet, accuracy, train, train_alone
+from supernet import (
+    ImageData,
+    Recipe,
+    Subnet,
+    Supernet,
+    accuracy,
+    intra_op_threads,
+    train,
+    train_alone,
+)
 
 BATCH_SIZES = (1, 16)
 THREADS = 1
@@ -80,7 +87,7 @@ class Quickstart:
             seed=config.seed,
         )
         space = make_space(config.space, data)
-        with one_thread():
+        with intra_op_threads(THREADS):
             if config.resume:
                 with continue_run(config.out, config.to_json()) as ledger:
                     return self._continue(data, space, ledger)
@@ -377,18 +384,6 @@ class Quickstart:
         start = time.monotonic()
         yield
         self.seconds[what] = time.monotonic() - start
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread inside operators: small networks gain nothing from more, and lose much
-    where another process holds a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def quickstart(config: QuickstartConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from supernet.data import ImageData, Split
 from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
 from supernet.subnet import Subnet
 from supernet.supernet import Statistics, Supernet
+from supernet.threads import intra_op_threads
 from supernet.training import Recipe, Step, TrainingError, train
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "TrainingError",
     "accuracy",
     "augment",
+    "intra_op_threads",
     "load_supernet",
     "save_supernet",
     "standard_error",

@@ -14,6 +14,7 @@ from search_spaces import Architecture, Genes
 from supernet.data import ImageData, Split
 from supernet.subnet import Subnet
 from supernet.supernet import ArchitectureLike, Statistics, Supernet
+from supernet.threads import intra_op_threads, threads_each
 from supernet.training import check_data
 
 
@@ -84,7 +85,8 @@ class SupernetEvaluator:
 
     def evaluate(self, genes: Genes) -> Sequence[Measured]:
         """Accuracy on the validation split with its standard error, for each row of genes."""
-        with ThreadPoolExecutor(self.threads) as pool:
+        each = threads_each(self.threads)
+        with intra_op_threads(each), ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(self._evaluate, genes))
 
     def _evaluate(self, row: Genes) -> Measured:

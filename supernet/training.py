@@ -38,6 +38,7 @@ from supernet.augment import augment
 from supernet.checkpoint import load_checkpoint, save_checkpoint
 from supernet.data import ImageData, Split
 from supernet.supernet import Supernet
+from supernet.threads import intra_op_threads, threads_each
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,8 @@ def train(
     extremes = supernet.space.extremes("largest"), supernet.space.extremes("smallest")
     images = BatchSource(data, recipe, seed)
     skipped = 0
-    with ThreadPoolExecutor(recipe.shards) as pool:
+    threads = threads_each(recipe.shards)
+    with intra_op_threads(threads), ThreadPoolExecutor(recipe.shards) as pool:
         for step in range(first, total):
             batch, labels = images.batch(step)
             alone = step < recipe.largest_alone_share * total
