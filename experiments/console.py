@@ -20,7 +20,7 @@ from rich.table import Table
 console = Console(highlight=False)
 """Where everything is printed."""
 if not console.is_terminal:
-    console = Console(highlight=False, width=140)  # a file or a pipe: do not fold tables
+    console = Console(highlight=False, width=150)  # a file or a pipe: do not fold tables
 
 Advance = Callable[[int, int, str], None]
 
