@@ -178,7 +178,8 @@ def run(arguments: Sequence[str]) -> None:
         code = INTERRUPTED
     if code == INTERRUPTED:
         _complain(
-            "interrupted; what was measured is kept: continue with the same options and --resume"
+            "interrupted; what is in the run's ledger is kept: continue with the same options and "
+            "--resume (before the training begins there is nothing to keep: start again)"
         )
     sys.exit(code if isinstance(code, int) else 0)
 

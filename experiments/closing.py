@@ -50,7 +50,7 @@ def closing_table(front: Mapping[str, Any]) -> None:
                 "network",
                 "test accuracy % [95 %]",
                 "predicted ms",
-                "measured ms",
+                "measured ms (least)",
                 "error",
                 "modelled mJ",
                 "KiB",

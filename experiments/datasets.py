@@ -224,6 +224,7 @@ def _image_folder(
         for file in files:
             try:
                 with Image.open(file) as image:
+                    _check_mode(file, image.mode)
                     images.append(np.asarray(image.convert("RGB").resize((size, size))))
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise CorruptFileError(f"{file} is not a readable image: {error}") from error
@@ -245,6 +246,14 @@ def _image_folder(
         flip=False,
         seed=seed,
     )
+
+
+def _check_mode(file: Path, mode: str) -> None:
+    """Refuses images of more than 8 bits a channel, which a conversion would clip to white."""
+    if mode.startswith(("I", "F")):
+        raise BadInputError(
+            f"{file} has more than 8 bits a channel (mode {mode}): convert it to 8 bits first"
+        )
 
 
 def _published(

@@ -114,8 +114,9 @@ def _refit(front: Front) -> str:
     return (
         "<p>When the chosen networks were first timed, the median error of their predictions was "
         f"{percent(error)}, above the threshold of {percent(threshold)}. So the cost models were "
-        "fitted again with what had been measured, and networks were chosen and timed again; what "
-        f"is shown is from then. On {fixed(number(refit, 'fresh_networks'), 0)} fresh networks "
+        "fitted again with what had been measured, and networks were chosen and timed again; the "
+        "timings shown are from then, beside what was predicted for each network first. On "
+        f"{fixed(number(refit, 'fresh_networks'), 0)} fresh networks "
         f"that neither fit had seen, the median error went from {percent(before)} to "
         f"{percent(number(refit, 'fresh_median_error_after'))}"
         f"{': the first fit was within the threshold there' if sound else ''}.</p>"

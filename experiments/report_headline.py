@@ -35,8 +35,9 @@ def headline(front: Front) -> str:
 {_cards(front)}
 </div>
 {_findings(front)}
-<p class="note">How to read the marks: {how("measured")} by running it, {how("predicted")}
-by a model fitted to measurements, {how("modelled")} from data sheets or published constants
+<p class="note">How to read the marks: {how("measured")} (a latency: the least of a few hundred
+interleaved runs; medians are in bundle.json), {how("predicted")} by a model fitted to
+measurements, {how("modelled")} from data sheets or published constants
 only.</p>"""
 
 
@@ -130,7 +131,7 @@ def _findings(front: Front) -> str:
         kind = "" if within == len(errors) else ' class="warn"'
         when = "latency predicted before they were timed"
         if _is_refitted(front):
-            when = "predicted latency when timed for the second time"
+            when = "latency predicted for them first, when they were timed for the second time"
         held = (
             f'<ul class="findings"><li{kind}>{within} of {len(errors)} chosen networks were '
             f"measured within 5 % of the {when}; the worst prediction is "

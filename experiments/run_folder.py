@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hardware_profiles import machine_fingerprint
 from records import (
     BadInputError,
     ExistingRunError,
@@ -55,7 +56,8 @@ def begin_run(out: Path, config: Mapping[str, Any]) -> Ledger:
         ExistingRunError: There is a ledger already.
         StorageError: The disk refuses.
     """
-    return Ledger.create(out / LEDGER, {"config": _kept(config), "versions": versions()})
+    run = {"config": _kept(config), "versions": versions(), "machine": machine_fingerprint()}
+    return Ledger.create(out / LEDGER, run)
 
 
 def continue_run(out: Path, config: Mapping[str, Any]) -> Ledger:
@@ -71,6 +73,12 @@ def continue_run(out: Path, config: Mapping[str, Any]) -> Ledger:
         raise BadInputError(f"nothing to continue: {path} does not exist; start without --resume")
     ledger = Ledger.open(path)
     _check_same(ledger, _kept(config))
+    if ledger.run.get("machine") != machine_fingerprint():
+        ledger.close()
+        raise BadInputError(
+            f"{out} was begun on another machine, or with other library versions: its "
+            "latencies do not hold here; start another run in another folder"
+        )
     return ledger
 
 

@@ -193,6 +193,21 @@ class MeasuredCostModel(CostModel):
             self.runner,
         )
 
+    def without(self, row: Genes) -> MeasuredCostModel:
+        """The model that one would have had without timing this network.
+
+        It is this model where the network was not timed, or where too few would be left.
+
+        Args:
+            row: Genes of one architecture.
+        """
+        others = (self.genes != row).any(axis=1)
+        if others.all() or others.sum() < MIN_NETWORKS:
+            return self
+        return MeasuredCostModel(
+            self.space, self.target, self.genes[others], self.measured_ms[others], self.runner
+        )
+
     def save(self, path: str | Path) -> None:
         """Writes what was measured; `load` fits again."""
         write_json(path, {

@@ -134,6 +134,12 @@ class Expression:
     def __ge__(self, other: Dim) -> Expression:
         return Expression("greater_equal", (self, other))
 
+    def __lt__(self, other: Dim) -> Expression:
+        return ~(self >= other)
+
+    def __le__(self, other: Dim) -> Expression:
+        return ~(self > other)
+
     def __and__(self, other: Condition) -> Condition:
         return both(self, other)
 

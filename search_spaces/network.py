@@ -190,7 +190,18 @@ class NetworkBuilder:
         )  # fmt: skip
 
     def add(self, shortcut: Tensor, x: Tensor, name: str = "add") -> Tensor:
-        """The sum of two tensors of equal shape; the shortcut stays where the layer is skipped."""
+        """The sum of two tensors of equal shape; the shortcut stays where the layer is skipped.
+
+        Raises:
+            BadInputError: Shapes that are plain numbers and differ.
+        """
+        for size in ("channels", "height", "width"):
+            first, second = getattr(shortcut, size), getattr(x, size)
+            if isinstance(first, int) and isinstance(second, int) and first != second:
+                path = ".".join((*self._scope, name))
+                raise BadInputError(
+                    f"layer {path!r} adds tensors of {first} and {second} {size}: they must agree"
+                )
         return self._append(
             name, "add", (shortcut, x), shortcut.channels, shortcut.height, shortcut.width
         )

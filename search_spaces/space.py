@@ -67,8 +67,13 @@ class SearchSpace(ABC):
     def _declared(self) -> tuple[tuple[Choice, ...], tuple[Node, ...]]:
         net = NetworkBuilder()
         logits = self.build(net, net.input(self.channels, self.image_size, self.image_size))
-        if logits.node != len(net.nodes) - 1:
+        if not isinstance(logits, Tensor) or logits.node != len(net.nodes) - 1:
             raise BadInputError(f"{self.name}.build must return the layer declared last")
+        if isinstance(logits.channels, int) and logits.channels != self.num_classes:
+            raise BadInputError(
+                f"{self.name}.build returns {logits.channels} values an image, but there are "
+                f"{self.num_classes} classes: end with `classifier(net, x, self.num_classes)`"
+            )
         return tuple(net.choices), tuple(net.nodes)
 
     @property

@@ -53,9 +53,12 @@ class PredictorQuality:
         return self.macs.kendall_tau
 
     def __str__(self) -> str:
+        if self.count < 3:
+            return f"{self.count} predictions before measuring: too few to judge"
         return (
             f"{self.count} predictions before measuring: Kendall tau {self.kendall_tau:.2f} "
-            f"(MACs alone {self.macs_kendall_tau:.2f}), mean error {100 * self.mape:.1f} %"
+            f"(MACs alone {self.macs_kendall_tau:.2f}), "
+            f"mean relative error {100 * self.mape:.1f} %"
         )
 
 

@@ -161,7 +161,7 @@ def test_idx_files_are_read_plain_and_gzipped(tmp_path, suffix):
 
 
 def _broken_stream():
-    data = bytearray(gzip.compress(idx(np.zeros((9, 9, 9)))))
+    data = bytearray(gzip.compress(idx(np.zeros((9, 9, 9))), mtime=0))
     data[14:24] = b"\xff" * 10
     return bytes(data)
 
@@ -179,7 +179,11 @@ def _broken_stream():
         ("text", b"Dear reader, this is no picture", "IDX file"),
         ("png", b"\x89PNG\r\n\x1a\n" + bytes(60), "IDX file"),
         ("plain.gz", idx(np.zeros((4, 5, 5))), "not a readable IDX file"),
-        ("cut.gz", gzip.compress(idx(np.arange(125).reshape(5, 5, 5)))[:-30], "not a readable"),
+        (
+            "cut.gz",
+            gzip.compress(idx(np.arange(125).reshape(5, 5, 5)), mtime=0)[:-30],
+            "not a readable",
+        ),
         ("broken.gz", _broken_stream(), "not a readable IDX file"),
     ],
 )
@@ -223,7 +227,9 @@ def test_files_that_are_no_dataset_are_refused(tmp_path, options, kind, said):
 
 def test_as_many_labels_as_images(tmp_path):
     folder = write_fashion(tmp_path)
-    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(30) % 10)))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(idx(np.arange(30) % 10), mtime=0)
+    )
 
     with pytest.raises(CorruptFileError, match="40 training images, but 30 labels"):
         load_dataset("fashion-mnist", folder=folder)

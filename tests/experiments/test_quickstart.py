@@ -109,12 +109,15 @@ def test_numbers_of_a_point_agree_with_each_other(a_run):
         assert n == a_run.front["dataset"]["test"] == 359
         assert share * n == pytest.approx(round(share * n))
         assert point["test_interval_95"] == pytest.approx(wilson_interval(share, n))
-        assert sum(b["latency_ms"] for b in point["blocks"]) <= predicted * (1 + 1e-5)
+        assert sum(b["latency_ms"] for b in point["blocks"]) <= predicted * 1.01
         assert sum(point["predicted"]["coverage"].values()) == pytest.approx(1)
 
 
 def test_what_was_predicted_was_predicted_before_measuring(a_run):
-    """The predictions repeat from the calibration alone, which the ledger has first."""
+    """The predictions repeat from the calibration alone, which the ledger has first.
+
+    They do not rest on the predicted network, even where the calibration had timed it.
+    """
     from experiments.measuring import calibrated
     from hardware_profiles import local_target
 
@@ -133,9 +136,10 @@ def test_what_was_predicted_was_predicted_before_measuring(a_run):
     for target in TARGETS:
         for point in searched(a_run, target):
             genes = space.encode(Architecture.from_json(point["architecture"]))
-            first = costs[target].record(genes)
-            fitted = f"fitted to {20} networks"
-            if fitted in point["predicted"]["latency_source"]:
+            model = costs[target].without(genes[0])
+            first = model.record(genes)
+            assert not (model.genes == genes[0]).all(axis=1).any()
+            if f"fitted to {len(model.genes)} networks" in point["predicted"]["latency_source"]:
                 assert point["predicted"]["latency_ms"] == pytest.approx(first["latency_ms"])
             else:
                 assert a_run.front["refit"]["refitted"]

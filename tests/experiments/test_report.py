@@ -303,7 +303,7 @@ def test_a_refit_is_told(front):
     assert "On 12 fresh networks that neither fit had seen, the median error went" in found
     assert "from 7.9 % to 2.1 %." in found
     assert "predictions were off by 8.3 % (median)" in found
-    assert "when timed for the second time" in found
+    assert "when they were timed for the second time" in found
     changed["refit"]["fresh_median_error_before"] = 0.03
     assert "the first fit was within the threshold there." in Page(report_html(changed)).text
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from deployment import KINDS
-from hardware_profiles import Target
+from hardware_profiles import Target, local_target
 from latency_models import MeasuredCostModel, RooflineCostModel, latency_quality
 from latency_models.measured import FOLDS
 from records import BadInputError, CorruptFileError, MissingFileError
@@ -319,3 +319,18 @@ def test_genes_outside_the_space_are_refused():
     genes[0, 0] = 9
     with pytest.raises(BadInputError, match="allowed: 0 to 1"):
         MeasuredCostModel(HYBRID, TARGET, genes, latencies)
+
+
+def test_a_prediction_without_a_network_does_not_rest_on_it():
+    space = HybridSpace(image_size=8, channels=1, stem_stride=1)
+    target = local_target()
+    genes = space.sample(40, np.random.default_rng(0))
+    latencies = space.layer_table(genes).macs / 1e6 + 0.05
+    other = latencies.copy()
+    other[7] *= 3
+    model, wrong = (MeasuredCostModel(space, target, genes, y) for y in (latencies, other))
+    row = genes[7]
+    assert model.without(row).latency_ms(row[None]) == wrong.without(row).latency_ms(row[None])
+    assert model.latency_ms(row[None]) != wrong.latency_ms(row[None])
+    unseen = space.sample(1, np.random.default_rng(9))[0]
+    assert model.without(unseen) is model
