@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 from records import BadInputError, unknown_name
 from search_spaces import Genes, Node, SearchSpace, Tabulation, peak_alive, tabulate
-from search_spaces.expression import Array, Dim, divide_up, is_equal, where
-from search_spaces.primitives import ACTIVATIONS, COSTS
+from search_spaces.expression import Array, Dim, divide_up, is_equal, same, where
+from search_spaces.primitives import ACTIVATIONS, PRIMITIVES
 
 KINDS = (
     "convolution",
@@ -205,11 +205,11 @@ def _fused_after(nodes: Sequence[Node], readers: dict[int, list[int]], conv: int
         if len(after) != 1:
             break
         node = nodes[after[0]]
-        fits = node.operator == operator and node.active == nodes[conv].active
+        fits = node.operator == operator and same(node.active, nodes[conv].active)
         if operator == "add":
             fits = fits and node.inputs[1] == last
         if operator == "activation":
-            fits = fits and node.attributes["activation"] == ACTIVATIONS.index("relu")
+            fits = fits and same(node.attributes["activation"], ACTIVATIONS.index("relu"))
         if fits:
             fused.append(after[0])
             last = after[0]
@@ -221,7 +221,7 @@ def _kernel(nodes: Sequence[Node], group: Sequence[int], batch: int, block: int)
     a = main.attributes
     inside = set(group)
     inputs = [i for g in group for i in nodes[g].inputs if i not in inside]
-    cost = COSTS[main.operator]
+    cost = PRIMITIVES[main.operator]
     positions = a["height"] * a["width"]
     read = batch * (a["in_channels"] * a["in_height"] * a["in_width"])
     if len(inputs) > 1:
@@ -270,4 +270,4 @@ def _kind(node: Node) -> Dim:
             return KINDS.index("pool")
         case "to_tokens" | "to_map":
             return KINDS.index("layout")
-    raise unknown_name("primitive that can be lowered", node.operator, COSTS)
+    raise unknown_name("primitive that can be lowered", node.operator, PRIMITIVES)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import Choice, Genes, SearchSpace
-from search_spaces.primitives import OPERATORS
+from search_spaces.primitives import PRIMITIVES, operator_index
 
 _COUNTED = ("conv2d", "attention")
 _STATISTICS = ("log_macs", "log_parameters", "log_activation_bytes", "layers")
@@ -61,7 +61,7 @@ def feature_names(space: SearchSpace) -> tuple[str, ...]:
             names.append(choice.name)
     names += [f"active({space.choices[j].name})" for j in _conditions(space)]
     names += _STATISTICS
-    names += [f"layers({OPERATORS[operator]})" for operator in _counted(space)]
+    names += [f"layers({list(PRIMITIVES)[operator]})" for operator in _counted(space)]
     return tuple(names)
 
 
@@ -78,14 +78,14 @@ def _conditions(space: SearchSpace) -> list[int]:
     first: dict[object, int] = {}
     for j, choice in enumerate(space.choices):
         if choice.active_if is not True:
-            first.setdefault(choice.active_if, j)
+            first.setdefault(choice.condition_key, j)
     return list(first.values())
 
 
 def _counted(space: SearchSpace) -> list[int]:
     """The operators that are counted: those that the space has at all."""
     there = {node.operator for node in space.nodes}
-    return [OPERATORS.index(operator) for operator in _COUNTED if operator in there]
+    return [operator_index(operator) for operator in _COUNTED if operator in there]
 
 
 def _statistics(space: SearchSpace, rows: Genes) -> list[npt.NDArray[np.generic]]:

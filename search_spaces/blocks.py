@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from search_spaces.expression import Dim, round_to
-from search_spaces.network import NetworkBuilder, Tensor
+from search_spaces.builder import Tensor
+from search_spaces.expression import (
+    Condition,
+    Dim,
+    Expression,
+    is_equal,
+    make_divisible,
+    negate,
+    round_to,
+)
+from search_spaces.network import NetworkBuilder
 
 
 def conv_norm_act(
@@ -13,11 +22,38 @@ def conv_norm_act(
     *,
     kernel: Dim,
     stride: Dim = 1,
-    activation: str | None = "relu",
+    groups: Dim = 1,
+    activation: str | Expression | None = "relu",
 ) -> Tensor:
     """Convolution, batch normalisation, and an activation unless it is None."""
-    x = net.batch_norm(net.conv2d(x, channels, kernel=kernel, stride=stride))
+    x = net.batch_norm(net.conv2d(x, channels, kernel=kernel, stride=stride, groups=groups))
     return x if activation is None else net.activation(x, activation)
+
+
+def squeeze_excite(
+    net: NetworkBuilder,
+    x: Tensor,
+    *,
+    hidden: Dim | None = None,
+    activation: str = "relu",
+    gate: str = "hardsigmoid",
+) -> Tensor:
+    """Weighs the channels by what the whole map shows of them.
+
+    The hidden width is a quarter of the channels, divisible by 8, unless given. The means stay a
+    map of one position, so that runtimes keep their layout of convolutions.
+
+    References:
+        Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, arXiv 1709.01507.
+    """
+    with net.scope("se"):
+        h = net.squeeze(x)
+        width = make_divisible(x.channels // 4, 8) if hidden is None else hidden
+        h = net.conv2d(h, width, kernel=1, bias=True, name="reduce")
+        h = net.conv2d(
+            net.activation(h, activation), x.channels, kernel=1, bias=True, name="expand"
+        )
+        return net.multiply(x, net.activation(h, gate, name="gate"))
 
 
 def mbconv(
@@ -27,48 +63,136 @@ def mbconv(
     *,
     kernel: Dim,
     expansion: Dim,
-    stride: int = 1,
-    shortcut: bool,
-    activation: str = "relu",
+    stride: Dim = 1,
+    shortcut: Condition,
+    activation: str | Expression = "relu",
+    se: Condition = False,
+    se_hidden: Dim | None = None,
+    se_gate: str = "hardsigmoid",
+    hidden: Dim | None = None,
+    expand_by_one: bool = True,
+    scale_slot: Dim | None = None,
 ) -> Tensor:
     """The inverted bottleneck: expand, depthwise convolution, project, add.
 
-    The hidden width is `channels_in * expansion` rounded to a multiple of 8. Kernels of
-    onnxruntime work on blocks of 8 or 16 channels. ReLU is folded into the convolution there.
+    Args:
+        net: The network.
+        x: A feature map.
+        channels: Of the output.
+        kernel: Of the depthwise convolution.
+        expansion: Ratio of hidden to input channels.
+        stride: Of the depthwise convolution.
+        shortcut: Where the input is added; channels and size must then agree.
+        activation: Behind the expansion and the depthwise convolution. ReLU is folded into the
+            convolution by onnxruntime.
+        se: Where squeeze-and-excitation follows the depthwise convolution.
+        se_hidden: Its hidden width.
+        se_gate: Its gate.
+        hidden: The hidden width; unless given, `channels_in * expansion` rounded to a multiple of
+            8, since kernels work on blocks of 8 or 16 channels.
+        expand_by_one: Whether an expansion of 1 still has its convolution.
+        scale_slot: Scales the branch by learned factors per channel, of this slot.
 
     References:
         Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018,
-        arXiv 1801.04381.
+        arXiv 1801.04381; Howard et al., MobileNetV3, ICCV 2019, arXiv 1905.02244.
     """
-    with net.scope("expand"):
-        h = conv_norm_act(net, x, round_to(x.channels * expansion, 8), kernel=1)
+    width = round_to(x.channels * expansion, 8) if hidden is None else hidden
+    h = x
+    with net.scope("expand"), net.when(expand_by_one or negate(is_equal(expansion, 1))):
+        h = conv_norm_act(net, h, width, kernel=1, activation=activation)
     with net.scope("depthwise"):
         h = net.batch_norm(net.depthwise(h, kernel=kernel, stride=stride, name="conv"))
         h = net.activation(h, activation)
+    with net.when(se):
+        h = squeeze_excite(net, h, hidden=se_hidden, gate=se_gate)
     with net.scope("project"):
         h = conv_norm_act(net, h, channels, kernel=1, activation=None)
-    return net.add(x, h) if shortcut else h
+    return residual(net, x, h, where=shortcut, scale_slot=scale_slot)
+
+
+def fused_mbconv(
+    net: NetworkBuilder,
+    x: Tensor,
+    channels: Dim,
+    *,
+    kernel: Dim,
+    expansion: Dim,
+    stride: Dim = 1,
+    shortcut: Condition,
+    activation: str | Expression = "relu",
+) -> Tensor:
+    """The inverted bottleneck with expansion and depthwise convolution in one dense convolution.
+
+    References:
+        Xiong et al., MobileDets, CVPR 2021, arXiv 2004.14525; Tan & Le, EfficientNetV2, ICML 2021,
+        arXiv 2104.00298.
+    """
+    with net.scope("expand"):
+        h = conv_norm_act(net, x, round_to(x.channels * expansion, 8), kernel=kernel,
+                          stride=stride, activation=activation)  # fmt: skip
+    with net.scope("project"):
+        h = conv_norm_act(net, h, channels, kernel=1, activation=None)
+    return residual(net, x, h, where=shortcut)
+
+
+def residual(
+    net: NetworkBuilder,
+    x: Tensor,
+    branch: Tensor,
+    *,
+    where: Condition = True,
+    scale_slot: Dim | None = None,
+) -> Tensor:
+    """Input plus branch where the condition holds, the branch alone elsewhere."""
+    if where is False:
+        return branch
+    if scale_slot is not None:
+        with net.when(where):
+            branch = net.scale(branch, slot=scale_slot)
+    if where is True:
+        return net.add(x, branch)
+    with net.when(where):
+        # a skipped layer passes on its first input, here the branch
+        return net.add(branch, x)
 
 
 def transformer(
-    net: NetworkBuilder, x: Tensor, *, heads: Dim, head_dim: int, mlp_ratio: Dim
+    net: NetworkBuilder,
+    x: Tensor,
+    *,
+    heads: Dim,
+    head_dim: Dim,
+    mlp_ratio: Dim,
+    v_dim: Dim | None = None,
+    window: Dim = 0,
+    mixing: str | Expression = "softmax",
+    activation: str | Expression = "gelu",
+    hidden: Dim | None = None,
+    scale_slot: Dim | None = None,
 ) -> Tensor:
     """The pre-norm transformer block on tokens: attention and MLP, each with a shortcut.
 
     The width of queries, keys and values is `heads * head_dim`, independent of the embedding; the
-    hidden width of the MLP is `embedding * mlp_ratio` rounded to a multiple of 8.
+    hidden width of the MLP is `embedding * mlp_ratio` rounded to a multiple of 8 unless given.
+    `v_dim`, `window` and `mixing` are those of `NetworkBuilder.attention`; `scale_slot` scales
+    both branches by learned factors per channel.
 
     References:
         Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; fixed head
         dim as in Chen et al., AutoFormer, ICCV 2021, arXiv 2107.00651.
     """
     with net.scope("attention"):
-        h = net.attention(net.layer_norm(x), heads=heads, qk_dim=head_dim)
-        x = net.add(x, net.linear(h, x.channels, name="project"))
+        h = net.attention(
+            net.layer_norm(x), heads=heads, qk_dim=head_dim, v_dim=v_dim, window=window,
+            mixing=mixing,
+        )  # fmt: skip
+        x = residual(net, x, net.linear(h, x.channels, name="project"), scale_slot=scale_slot)
     with net.scope("mlp"):
-        h = net.linear(net.layer_norm(x), round_to(x.channels * mlp_ratio, 8), name="expand")
-        h = net.linear(net.activation(h, "gelu"), x.channels, name="project")
-        return net.add(x, h)
+        width = round_to(x.channels * mlp_ratio, 8) if hidden is None else hidden
+        h = net.linear(net.layer_norm(x), width, name="expand")
+        h = net.linear(net.activation(h, activation), x.channels, name="project")
+        return residual(net, x, h, scale_slot=scale_slot)
 
 
 def classifier(net: NetworkBuilder, x: Tensor, num_classes: int) -> Tensor:

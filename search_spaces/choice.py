@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from records import BadInputError
@@ -22,6 +22,7 @@ class Choice:
             larger gene means a larger network; names have no order.
         scope: `architecture` changes the network, `numerics` accuracy and cost, `platform` cost.
         active_if: Holds where the choice means something. It may read earlier choices only.
+        condition_key: The condition as a plain value that can be compared.
 
     Raises:
         BadInputError: Values that are no choice, an unknown scope.
@@ -30,7 +31,8 @@ class Choice:
     name: str
     values: tuple[Value, ...]
     scope: Scope = "architecture"
-    active_if: Condition = True
+    active_if: Condition = field(default=True, compare=False)
+    condition_key: object = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -49,6 +51,9 @@ class Choice:
             raise BadInputError(
                 f"choice {self.name!r} has scope {self.scope!r}; allowed: {get_args(Scope)}"
             )
+        condition = self.active_if
+        key = condition.key if isinstance(condition, Expression) else condition
+        object.__setattr__(self, "condition_key", key)
 
     @property
     def is_categorical(self) -> bool:

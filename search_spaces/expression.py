@@ -32,6 +32,11 @@ def _round_to(a: Array, divisor: Array) -> Array:
     return np.asarray(rounded, np.int64)
 
 
+def _make_divisible(a: Array, divisor: Array) -> Array:
+    rounded = _round_to(a, divisor)
+    return np.asarray(np.where(rounded < 0.9 * a, rounded + divisor, rounded), np.int64)
+
+
 _OPERATIONS: dict[str, Callable[..., Array]] = {
     "add": np.add,
     "subtract": np.subtract,
@@ -39,6 +44,7 @@ _OPERATIONS: dict[str, Callable[..., Array]] = {
     "floor_divide": np.floor_divide,
     "divide_up": _divide_up,
     "round_to": _round_to,
+    "make_divisible": _make_divisible,
     "greater": np.greater,
     "greater_equal": np.greater_equal,
     "equal": np.equal,
@@ -49,12 +55,13 @@ _OPERATIONS: dict[str, Callable[..., Array]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expression:
     """A function of choices: an operation on numbers and further expressions.
 
-    `operation == "choice"` reads the value of the choice named by the only argument. Compare with
-    `equals`, `>` and `>=`; combine conditions with `&`, `|` and `~`.
+    The operation `choice` reads the value of the choice named by the only argument. Comparisons
+    (`==` too) make conditions; combine them with `&`, `|` and `~`. Whether two expressions are
+    written alike is asked with `same`.
 
     >>> depth = Expression("choice", ("depth",))
     >>> (depth > 2).evaluate({"depth": np.array([2, 3])})
@@ -150,8 +157,49 @@ class Expression:
         return Expression("not", (self,))
 
     def equals(self, other: Dim | str) -> Expression:
-        """Whether the value equals a number or a name."""
+        """Whether the value equals a number or a name; the same as `==`."""
         return Expression("equal", (self, other))
+
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+        """The condition that the values are equal."""
+        return Expression("equal", (self, other))
+
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+        """The condition that the values differ."""
+        return ~(self == other)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The expression as nested tuples, equal for expressions that are written alike."""
+        return (
+            self.operation,
+            *(a.key if isinstance(a, Expression) else (type(a), a) for a in self.arguments),
+        )
+
+    def substitute(self, values: Mapping[str, Any]) -> Any:
+        """The expression with some choices fixed to values; a plain value if nothing is left."""
+        return self._substitute(values, {})
+
+    def _substitute(self, values: Mapping[str, Any], done: dict[int, Any]) -> Any:
+        if not self.choices & values.keys():
+            return self
+        if self.operation == "choice":
+            return values[self.arguments[0]]
+        if id(self) not in done:
+            arguments = tuple(
+                a._substitute(values, done) if isinstance(a, Expression) else a
+                for a in self.arguments
+            )
+            if any(isinstance(a, Expression) for a in arguments):
+                done[id(self)] = Expression(self.operation, arguments)
+            else:
+                with np.errstate(divide="ignore"):
+                    result = _OPERATIONS[self.operation](*map(np.asarray, arguments))
+                done[id(self)] = result.item()
+        return done[id(self)]
 
 
 Dim: TypeAlias = int | float | Expression
@@ -169,13 +217,20 @@ def evaluate(dim: Dim | str, values: Mapping[str, Array], n: int) -> Array:
     return np.broadcast_to(result, (n,))
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two numbers, names or expressions are written alike."""
+    if isinstance(a, Expression) and isinstance(b, Expression):
+        return a is b or a.key == b.key
+    return not isinstance(a, Expression) and not isinstance(b, Expression) and bool(a == b)
+
+
 def both(a: Condition, b: Condition) -> Condition:
     """Whether both conditions hold; constants are folded."""
     if isinstance(a, bool):
         return b if a else False
     if isinstance(b, bool):
         return a if b else False
-    return a if a == b else Expression("and", (a, b))
+    return a if same(a, b) else Expression("and", (a, b))
 
 
 def either(a: Condition, b: Condition) -> Condition:
@@ -184,7 +239,7 @@ def either(a: Condition, b: Condition) -> Condition:
         return True if a else b
     if isinstance(b, bool):
         return True if b else a
-    return a if a == b else Expression("or", (a, b))
+    return a if same(a, b) else Expression("or", (a, b))
 
 
 def negate(condition: Condition) -> Condition:
@@ -205,7 +260,7 @@ def where(condition: Condition, yes: Dim, no: Dim) -> Dim:
     """`yes` where the condition holds, else `no`; folded when nothing is left to decide."""
     if isinstance(condition, bool):
         return yes if condition else no
-    if yes is no or yes == no:
+    if same(yes, no):
         return yes
     return Expression("where", (condition, yes, no))
 
@@ -226,3 +281,13 @@ def round_to(a: Dim, divisor: int) -> Dim:
     if isinstance(a, Expression):
         return Expression("round_to", (a, divisor))
     return int(_round_to(np.asarray(a), np.asarray(divisor)))
+
+
+def make_divisible(a: Dim, divisor: int) -> Dim:
+    """As `round_to`, one step up where that would lose more than a tenth.
+
+    The rule of the MobileNets' reference code for channel counts (Sandler et al., 2018).
+    """
+    if isinstance(a, Expression):
+        return Expression("make_divisible", (a, divisor))
+    return int(_make_divisible(np.asarray(a), np.asarray(divisor)))

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from records import unknown_name
+from search_spaces.builder import Node
 from search_spaces.choice import Choice
 from search_spaces.expression import Array, Dim
-from search_spaces.network import Node
-from search_spaces.primitives import ATTRIBUTES, COSTS, OPERATORS
+from search_spaces.primitives import ATTRIBUTES, PRIMITIVES, operator_index
 from search_spaces.tabulate import Tabulation, tabulate
 
 COLUMNS = ("operator", "active", *ATTRIBUTES, "macs", "parameters", "elements")
@@ -31,10 +31,10 @@ def tabulate_layers(choices: Sequence[Choice], nodes: Sequence[Node]) -> Tabulat
     """
     rows: list[dict[str, Dim]] = []
     for node in nodes:
-        row: dict[str, Dim] = {"operator": OPERATORS.index(node.operator)}
+        row: dict[str, Dim] = {"operator": operator_index(node.operator)}
         row["active"] = int(node.active) if isinstance(node.active, bool) else node.active
         row.update(node.attributes)
-        cost = COSTS[node.operator]
+        cost = PRIMITIVES[node.operator]
         row["macs"] = cost.macs(node.attributes)
         row["parameters"] = cost.parameters(node.attributes)
         a = node.attributes

@@ -12,120 +12,24 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import overload
-
 from records import BadInputError, unknown_name
-from search_spaces.choice import Choice, Scope, Value
-from search_spaces.expression import Condition, Dim, Expression, both, negate, where
-from search_spaces.primitives import ACTIVATIONS, ATTRIBUTES
-from search_spaces.tabulate import tabulate
+from search_spaces.builder import MAP, TOKENS, VECTOR, Builder, Node, Tensor
+from search_spaces.expression import Dim, Expression, either, is_equal, negate, where
+from search_spaces.primitives import ACTIVATIONS, MIXINGS
+
+__all__ = ["NetworkBuilder", "Node", "Tensor"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """The result of a declared layer: a feature map, or `height * width` tokens."""
-
-    node: int
-    channels: Dim
-    height: Dim
-    width: Dim
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A declared layer: a primitive, its inputs, its attributes, and when it is there.
-
-    Attributes:
-        name: Unique in the network, e.g. `stage1.layer0.expand`.
-        operator: The primitive.
-        inputs: The nodes whose output it reads; the first is passed on where it is skipped.
-        attributes: Every name of `ATTRIBUTES`.
-        active: When the layer is there.
-    """
-
-    name: str
-    operator: str
-    inputs: tuple[int, ...]
-    attributes: Mapping[str, Dim]
-    active: Condition
-
-
-class NetworkBuilder:
-    """Records choices and layers in the order in which they are declared."""
-
-    def __init__(self) -> None:
-        self.choices: list[Choice] = []
-        self.nodes: list[Node] = []
-        self._scope: tuple[str, ...] = ()
-        self._condition: Condition = True
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Prefixes the names of what is declared inside."""
-        outer = self._scope
-        self._scope = (*outer, name)
-        try:
-            yield
-        finally:
-            self._scope = outer
-
-    @contextmanager
-    def when(self, condition: Condition) -> Iterator[None]:
-        """Declares choices and layers that are there only where the condition holds."""
-        outer = self._condition
-        self._condition = self._fold(both(outer, condition))
-        try:
-            yield
-        finally:
-            self._condition = outer
-
-    @overload
-    def choice(
-        self, name: str, values: Sequence[str], *, scope: Scope = ...
-    ) -> Expression | str: ...
-
-    @overload
-    def choice(
-        self, name: str, values: Sequence[int] | Sequence[float], *, scope: Scope = ...
-    ) -> Dim: ...
-
-    def choice(
-        self, name: str, values: Sequence[Value], *, scope: Scope = "architecture"
-    ) -> Dim | str:
-        """Declares a choice and returns the chosen value; a single value is no gene.
-
-        Where the surrounding condition never holds there is nothing to choose: no gene either.
-
-        Raises:
-            BadInputError: No values, or values that are no choice.
-        """
-        path = ".".join((*self._scope, name))
-        if len(values) == 0:
-            raise BadInputError(f"choice {path!r} has no values")
-        if len(values) == 1:
-            return values[0]
-        choice = Choice(name=path, values=tuple(values), scope=scope, active_if=self._condition)
-        if self._condition is False:
-            return values[0]
-        self.choices.append(choice)
-        return choice.value
-
-    def _fold(self, condition: Condition) -> Condition:
-        """The condition, or the constant that it is for all values of the choices it reads."""
-        if isinstance(condition, bool):
-            return condition
-        holds = tabulate(self.choices, [{"holds": condition}], bool).columns["holds"]
-        return bool(holds[0]) if (holds == holds[0]).all() else condition
+class NetworkBuilder(Builder):
+    """The primitives as methods; see `Builder` for choices, conditions and scopes."""
 
     def input(self, channels: int, height: int, width: int) -> Tensor:
         """The images that the network reads."""
         if self.nodes:
             raise BadInputError("a network has one input, declared first")
-        return self._append("input", "input", (), channels, height, width)
+        return self.primitive("input", (), channels=channels, height=height, width=width, form=MAP)
+
+    # ---- convolution and pooling on feature maps -----------------------------------------------
 
     def conv2d(
         self,
@@ -136,30 +40,39 @@ class NetworkBuilder:
         stride: Dim = 1,
         groups: Dim = 1,
         padding: Dim | None = None,
+        dilation: Dim = 1,
         bias: bool = False,
         name: str = "conv",
     ) -> Tensor:
-        """A convolution with square kernels; `padding` is `kernel // 2` unless given.
+        """A convolution with square kernels; `padding` is `dilation * (kernel // 2)` unless given.
 
         Raises:
-            BadInputError: A kernel or stride below 1.
+            BadInputError: A kernel, stride, dilation or group count below 1; groups that do not
+                divide the channels; an input that is no feature map.
         """
-        for what, size in (("kernel", kernel), ("stride", stride)):
-            fits = size >= 1 if isinstance(size, Expression) else bool(size >= 1)
-            if self._fold(both(self._condition, negate(fits))) is not False:
-                path = ".".join((*self._scope, name))
-                raise BadInputError(f"layer {path!r} would have a {what} below 1")
-        pad = kernel // 2 if padding is None else padding
-        return self._append(
-            name,
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, MAP, what)
+        sizes = (("kernel", kernel), ("stride", stride), ("dilation", dilation),
+                 ("group count", groups))  # fmt: skip
+        for size_name, size in sizes:
+            self.require(_at_least(size, 1), f"{what} would have a {size_name} below 1")
+        if not (isinstance(groups, int) and groups == 1):
+            for side, size in (("input", x.channels), ("output", channels)):
+                fits = is_equal(size - (size // groups) * groups, 0)
+                self.require(fits, f"{what} has groups that do not divide its {side} channels")
+        pad = dilation * (kernel // 2) if padding is None else padding
+        reach = dilation * (kernel - 1) + 1
+        return self.primitive(
             "conv2d",
             (x,),
-            channels,
-            (x.height + 2 * pad - kernel) // stride + 1,
-            (x.width + 2 * pad - kernel) // stride + 1,
+            name=name,
+            channels=channels,
+            height=(x.height + 2 * pad - reach) // stride + 1,
+            width=(x.width + 2 * pad - reach) // stride + 1,
             kernel=kernel,
             stride=stride,
             padding=pad,
+            dilation=dilation,
             groups=groups,
             bias=int(bias),
         )
@@ -172,122 +85,272 @@ class NetworkBuilder:
             x, x.channels, kernel=kernel, stride=stride, groups=x.channels, name=name
         )
 
+    def avg_pool(
+        self, x: Tensor, *, kernel: Dim, stride: Dim = 1, padding: Dim = 0, name: str = "pool"
+    ) -> Tensor:
+        """The mean over square windows of a feature map; padding does not count in the mean."""
+        return self._pool("avg_pool", x, kernel, stride, padding, name)
+
+    def max_pool(
+        self, x: Tensor, *, kernel: Dim, stride: Dim = 1, padding: Dim = 0, name: str = "pool"
+    ) -> Tensor:
+        """The largest value in square windows of a feature map."""
+        return self._pool("max_pool", x, kernel, stride, padding, name)
+
+    def _pool(
+        self, operator: str, x: Tensor, kernel: Dim, stride: Dim, padding: Dim, name: str
+    ) -> Tensor:
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, MAP, what)
+        for size_name, size in (("kernel", kernel), ("stride", stride)):
+            self.require(_at_least(size, 1), f"{what} would have a {size_name} below 1")
+        wide = negate(_at_least(padding * 2, kernel + 1))
+        self.require(wide, f"{what} would have padding of more than half its kernel")
+        return self.primitive(
+            operator,
+            (x,),
+            name=name,
+            height=(x.height + 2 * padding - kernel) // stride + 1,
+            width=(x.width + 2 * padding - kernel) // stride + 1,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+        )
+
+    def global_pool(self, x: Tensor, name: str = "pool") -> Tensor:
+        """The mean over all positions of a feature map or a sequence, one vector an image."""
+        return self.primitive("global_pool", (x,), height=1, width=1, form=VECTOR, name=name)
+
+    def squeeze(self, x: Tensor, name: str = "squeeze") -> Tensor:
+        """The mean over all positions of a feature map, as a map of one position."""
+        self._require_form(x, MAP, f"layer {self._path(name)!r}")
+        return self.primitive("squeeze", (x,), height=1, width=1, name=name)
+
+    def resize(
+        self, x: Tensor, height: Dim, width: Dim | None = None, *, name: str = "resize"
+    ) -> Tensor:
+        """A feature map or images at another size, by bilinear interpolation.
+
+        Going down, every output is a mean over the inputs that it covers (antialiasing).
+        """
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, MAP, what)
+        self.require(_at_least(height, 1), f"{what} would resize to a height below 1")
+        wide = height if width is None else width
+        return self.primitive("resize", (x,), height=height, width=wide, name=name)
+
+    def channel_shuffle(self, x: Tensor, groups: Dim, name: str = "shuffle") -> Tensor:
+        """Reorders channels so that the next grouped convolution sees all groups.
+
+        References:
+            Zhang et al., ShuffleNet, CVPR 2018, arXiv 1707.01083.
+        """
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, MAP, what)
+        fits = is_equal(x.channels - (x.channels // groups) * groups, 0)
+        self.require(fits, f"{what} has groups that do not divide its channels")
+        return self.primitive("channel_shuffle", (x,), groups=groups, name=name)
+
+    def zeros(self, x: Tensor, name: str = "zeros") -> Tensor:
+        """A feature map of zeros of the input's shape: a connection that is cut."""
+        self._require_form(x, MAP, f"layer {self._path(name)!r}")
+        return self.primitive("zeros", (x,), name=name)
+
+    # ---- normalisation, activation, arithmetic -------------------------------------------------
+
     def batch_norm(self, x: Tensor, name: str = "norm") -> Tensor:
         """Normalisation per channel over batch and positions (Ioffe & Szegedy, 2015)."""
-        return self._same("batch_norm", x, name)
+        self._require_form(x, MAP, f"layer {self._path(name)!r}")
+        return self.primitive("batch_norm", (x,), name=name)
 
     def layer_norm(self, x: Tensor, name: str = "norm") -> Tensor:
         """Normalisation of every token over its channels (Ba et al., 2016)."""
-        return self._same("layer_norm", x, name)
+        self.require(
+            negate(is_equal(x.form, MAP)),
+            f"layer {self._path(name)!r} works on tokens but would get a feature map: use "
+            "to_tokens",
+        )
+        return self.primitive("layer_norm", (x,), name=name)
 
-    def activation(self, x: Tensor, kind: str, name: str = "activation") -> Tensor:
-        """An activation function by name: `relu`, `gelu` (exact), `hardswish`."""
-        if kind not in ACTIVATIONS[1:]:
-            raise unknown_name("activation", kind, ACTIVATIONS[1:])
-        return self._append(
-            name, "activation", (x,), x.channels, x.height, x.width,
-            activation=ACTIVATIONS.index(kind),
-        )  # fmt: skip
+    def activation(self, x: Tensor, kind: str | Expression, name: str = "activation") -> Tensor:
+        """An activation function by name, which may be a choice; see `ACTIVATIONS`."""
+        return self.primitive(
+            "activation",
+            (x,),
+            activation=self._index_of("activation", kind, ACTIVATIONS, 1),
+            name=name,
+        )
 
     def add(self, shortcut: Tensor, x: Tensor, name: str = "add") -> Tensor:
         """The sum of two tensors of equal shape; the shortcut stays where the layer is skipped.
 
         Raises:
-            BadInputError: Shapes that are plain numbers and differ.
+            BadInputError: Shapes that differ, for some setting of the choices.
         """
-        for size in ("channels", "height", "width"):
-            first, second = getattr(shortcut, size), getattr(x, size)
-            if isinstance(first, int) and isinstance(second, int) and first != second:
-                path = ".".join((*self._scope, name))
-                raise BadInputError(
-                    f"layer {path!r} adds tensors of {first} and {second} {size}: they must agree"
-                )
-        return self._append(
-            name, "add", (shortcut, x), shortcut.channels, shortcut.height, shortcut.width
+        self._require_same(
+            "channels height width form", shortcut, x, f"layer {self._path(name)!r} adds"
         )
+        return self.primitive("add", (shortcut, x), name=name)
+
+    def multiply(self, x: Tensor, gate: Tensor, name: str = "multiply") -> Tensor:
+        """A feature map times a gate of one value a channel (a map of one position)."""
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, MAP, what)
+        self._require_same("channels form", x, gate, f"{what} multiplies")
+        self.require(
+            is_equal(gate.height * gate.width, 1),
+            f"{what} takes a gate of one position: make it with squeeze",
+        )
+        return self.primitive("multiply", (x, gate), name=name)
+
+    def scale(self, x: Tensor, *, slot: Dim = 0, name: str = "scale") -> Tensor:
+        """Every channel times a learned factor, starting at 1e-4: a quiet residual branch.
+
+        With a `slot` that depends on choices there is one vector of factors for each value
+        (0, 1, 2 ...), and subnets of different sizes use different ones.
+
+        References:
+            Touvron et al., LayerScale, ICCV 2021, arXiv 2103.17239; Gong et al., NASViT, ICLR
+            2022 (switchable scaling).
+        """
+        what = f"layer {self._path(name)!r}"
+        self.require(_at_least(slot, 0), f"{what} would have a slot below 0")
+        return self.primitive("scale", (x,), slot=slot, name=name)
+
+    def concat(self, *tensors: Tensor, name: str = "concat") -> Tensor:
+        """Maps or tokens side by side along the channels.
+
+        Where the width of a tensor in front is a choice, later channels change their place and
+        with it the shared weights that read them.
+        """
+        first, *others = tensors
+        for other in others:
+            self._require_same(
+                "height width form", first, other, f"layer {self._path(name)!r} joins"
+            )
+        total = first.channels
+        for other in others:
+            total = total + other.channels
+        return self.primitive("concat", tensors, channels=total, name=name)
+
+    # ---- tokens --------------------------------------------------------------------------------
 
     def to_tokens(self, x: Tensor, name: str = "to_tokens") -> Tensor:
         """A feature map as a sequence of tokens, row by row."""
-        return self._same("to_tokens", x, name)
+        self._require_form(x, MAP, f"layer {self._path(name)!r}")
+        return self.primitive("to_tokens", (x,), form=TOKENS, name=name)
 
     def to_map(self, x: Tensor, name: str = "to_map") -> Tensor:
         """A sequence of tokens as the feature map that it came from."""
-        return self._same("to_map", x, name)
+        self._require_form(x, TOKENS, f"layer {self._path(name)!r}")
+        return self.primitive("to_map", (x,), form=MAP, name=name)
 
     def position(self, x: Tensor, name: str = "position") -> Tensor:
         """Adds a learned embedding of each position to the tokens."""
-        return self._same("position", x, name)
+        self._require_form(x, TOKENS, f"layer {self._path(name)!r}")
+        return self.primitive("position", (x,), name=name)
 
     def attention(
         self,
         x: Tensor,
         *,
         heads: Dim,
-        qk_dim: Dim,
+        qk_dim: Dim | None = None,
         v_dim: Dim | None = None,
+        window: Dim = 0,
+        mixing: str | Expression = "softmax",
         name: str = "attention",
     ) -> Tensor:
-        """Global self-attention with its query, key and value projections (Vaswani et al., 2017).
+        """Self-attention with its query, key and value projections (Vaswani et al., 2017).
 
-        The result has `heads * v_dim` channels and is usually followed by a `linear`. `qk_dim` and
-        `v_dim` are per head; `heads * qk_dim` need not equal the width of the input.
+        The result has `heads * v_dim` channels and is usually followed by a `linear`.
+
+        Args:
+            x: The tokens.
+            heads: The number of heads.
+            qk_dim: Width of queries and keys of a head; unless given the heads share the width of
+                the input, which they must divide. `heads * qk_dim` need not equal that width.
+            v_dim: Width of values of a head, as `qk_dim` unless given.
+            window: Side of the windows in which attention works, 0 for all positions (Liu et al.,
+                Swin Transformer, ICCV 2021, arXiv 2103.14030; not shifted).
+            mixing: `softmax`, or `linear` for kernelised attention with ReLU features, whose cost
+                grows with the number of tokens only (Cai et al., EfficientViT, ICCV 2023, arXiv
+                2205.14756); linear attention works on all positions.
+            name: The layer's name.
+
+        Raises:
+            BadInputError: Heads that do not divide the width, windows that do not divide the map,
+                for some setting of the choices.
         """
+        what = f"layer {self._path(name)!r}"
+        self._require_form(x, TOKENS, what)
+        self.require(_at_least(heads, 1), f"{what} would have fewer than 1 head")
+        if qk_dim is None:
+            qk_dim = x.channels // heads
+            self.require(
+                is_equal(qk_dim * heads, x.channels),
+                f"{what} has heads that do not divide its width; give qk_dim to set the width of "
+                "a head freely",
+            )
+        self.require(_at_least(qk_dim, 1), f"{what} would have heads of a width below 1")
         v = qk_dim if v_dim is None else v_dim
-        return self._append(
-            name, "attention", (x,), heads * v, x.height, x.width,
-            heads=heads, qk_dim=qk_dim, v_dim=v, bias=1,
-        )  # fmt: skip
+        mixing_index = self._index_of("mixing", mixing, MIXINGS, 0)
+        is_global = is_equal(window, 0)
+        side = where(is_global, 1, window)
+        for size_name, size in (("height", x.height), ("width", x.width)):
+            self.require(
+                is_equal(size - (size // side) * side, 0),
+                f"{what} has windows that do not divide the map's {size_name}",
+            )
+        self.require(
+            either(is_global, is_equal(mixing_index, MIXINGS.index("softmax"))),
+            f"{what}: linear attention works on all positions, window must be 0",
+        )
+        return self.primitive(
+            "attention",
+            (x,),
+            channels=heads * v,
+            heads=heads,
+            qk_dim=qk_dim,
+            v_dim=v,
+            window=window,
+            mixing=mixing_index,
+            bias=1,
+            name=name,
+        )
 
     def linear(self, x: Tensor, channels: Dim, *, bias: bool = True, name: str) -> Tensor:
-        """The same linear map of every token."""
-        return self._append(name, "linear", (x,), channels, x.height, x.width, bias=int(bias))
-
-    def global_pool(self, x: Tensor, name: str = "pool") -> Tensor:
-        """The mean over all positions of a feature map or a sequence."""
-        return self._append(name, "global_pool", (x,), x.channels, 1, 1)
-
-    def _same(self, operator: str, x: Tensor, name: str) -> Tensor:
-        return self._append(name, operator, (x,), x.channels, x.height, x.width)
-
-    def _append(
-        self,
-        name: str,
-        operator: str,
-        inputs: tuple[Tensor, ...],
-        channels: Dim,
-        height: Dim,
-        width: Dim,
-        **attributes: Dim,
-    ) -> Tensor:
-        path = ".".join((*self._scope, name))
-        first = inputs[0] if inputs else Tensor(-1, 0, 0, 0)
-        if self._condition is False:
-            return first
-        for node in self.nodes:
-            # modules are named with underscores, since torch does not allow dots
-            if node.name.replace(".", "_") == path.replace(".", "_"):
-                raise BadInputError(
-                    f"two layers are named {path!r} and {node.name!r}, which are the same name "
-                    "(dots count as underscores); use `with net.scope(...)`"
-                )
-        values: dict[str, Dim] = dict.fromkeys(ATTRIBUTES, 0)
-        values.update(
-            in_channels=first.channels, in_height=first.height, in_width=first.width,
-            channels=channels, height=height, width=width, **attributes,
-        )  # fmt: skip
-        active = self._condition
-        self.nodes.append(
-            Node(
-                name=path,
-                operator=operator,
-                inputs=tuple(x.node for x in inputs),
-                attributes=MappingProxyType(values),
-                active=active,
-            )
+        """The same linear map of every token, or of the vector."""
+        self.require(
+            negate(is_equal(x.form, MAP)),
+            f"layer {self._path(name)!r} works on tokens but would get a feature map: use "
+            "to_tokens, global_pool or a 1x1 convolution",
         )
-        return Tensor(
-            len(self.nodes) - 1,
-            where(active, channels, first.channels),
-            where(active, height, first.height),
-            where(active, width, first.width),
-        )
+        return self.primitive("linear", (x,), channels=channels, bias=int(bias), name=name)
+
+    def _index_of(
+        self, what: str, kind: str | Expression, known: tuple[str, ...], first: int
+    ) -> Dim:
+        """The place of a name, or of a choice among names, in a tuple of known ones."""
+        if isinstance(kind, str):
+            if kind not in known[first:]:
+                raise unknown_name(what, kind, known[first:])
+            return known.index(kind)
+        for choice in self.choices:
+            if kind.operation == "choice" and choice.name in kind.choices:
+                for value in map(str, choice.values):
+                    if value not in known[first:]:
+                        raise unknown_name(what, value, known[first:])
+        index: Dim = first
+        for place, name in enumerate(known):
+            if place > first:
+                index = where(is_equal(kind, name), place, index)
+        return self._simple(index)
+
+
+def _at_least(size: Dim, least: Dim) -> bool | Expression:
+    return size >= least if isinstance(size, Expression) else negate(_below(size, least))
+
+
+def _below(size: Dim, least: Dim) -> bool | Expression:
+    return least > size if isinstance(least, Expression) else bool(size < least)

@@ -23,7 +23,7 @@ from search_spaces.genes import Genes, GeneSpace, Mask, Measure
 from search_spaces.graph import Graph, Layer
 from search_spaces.layer_table import LayerTable, tabulate_layers
 from search_spaces.network import NetworkBuilder, Node, Tensor
-from search_spaces.primitives import ATTRIBUTES, OPERATORS
+from search_spaces.primitives import ATTRIBUTES, operator_index
 from search_spaces.tabulate import Tabulation, all_genes
 
 
@@ -257,12 +257,12 @@ class SearchSpace(ABC):
         def refuse(wrong: npt.NDArray[np.bool_], why: str) -> None:
             bad = np.flatnonzero(wrong & there)
             if len(bad):
-                node = self.nodes[rows[bad[0]]]
-                raise BadInputError(f"{self.name}: layer {node.name!r} {why}")
+                node, setting = self.nodes[rows[bad[0]]], self._setting(bad[0])
+                raise BadInputError(f"{self.name}: layer {node.name!r} {why}{setting}")
 
         for size in ("channels", "height", "width"):
             refuse(columns[size] < 1, f"would have {size} below 1: use fewer or smaller strides")
-        conv = columns["operator"] == OPERATORS.index("conv2d")
+        conv = columns["operator"] == operator_index("conv2d")
         refuse(
             conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
             "has a kernel (or patch) larger than its input",
@@ -273,6 +273,18 @@ class SearchSpace(ABC):
             "cuts the image into patches that do not cover it: image_size must be a multiple "
             "of every patch size",
         )
+
+    def _setting(self, variant: int) -> str:
+        """The choices that a variant of the layer tabulation stands for, as a text."""
+        table = self.layers
+        row = int(np.searchsorted(table.offsets, variant, side="right")) - 1
+        code = variant - int(table.offsets[row])
+        values = [
+            f"{c.name}={c.values[code // int(place) % len(c.values)]}"
+            for c, place in zip(self.choices, table.strides[row], strict=True)
+            if place
+        ]
+        return f" (with {', '.join(values)})" if values else ""
 
     # ---- files -------------------------------------------------------------------------------
 

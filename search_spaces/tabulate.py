@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from records import BadInputError
 from search_spaces.choice import Choice
-from search_spaces.expression import Array, Dim, choices_of, evaluate
+from search_spaces.expression import Array, Dim, Expression, choices_of, evaluate
 
 MAX_VARIANTS = 1 << 20
 """A row with more combinations of genes than this is refused: its codes and columns would no
@@ -130,7 +130,55 @@ def _grid(
     return values
 
 
+def simplify(choices: Sequence[Choice], dim: Any, most: int = 1 << 16) -> Any:
+    """An equal expression that reads only the choices on which its value depends.
+
+    A padded convolution's output size, for example, is written with its kernel size and does not
+    depend on it. What depends on nothing becomes a plain value. Expressions with more than `most`
+    combinations of choices are left as they are.
+    """
+    if not isinstance(dim, Expression):
+        return dim
+    position = {choice.name: j for j, choice in enumerate(choices)}
+    read = sorted(dim.choices, key=position.__getitem__)
+    sizes = [len(choices[position[name]].values) for name in read]
+    count = int(np.prod(sizes, dtype=np.int64))
+    if count > most:
+        return dim
+    with np.errstate(divide="ignore"):
+        grid = _grid(choices, [position[name] for name in read], sizes, count)
+        values = evaluate(dim, grid, count).reshape(sizes[::-1])  # the first varies fastest
+    fixed = {}
+    for axis, name in enumerate(reversed(read)):
+        if (values == values.take([0], axis=axis)).all():
+            fixed[name] = choices[position[name]].values[0]
+    return dim.substitute(fixed) if fixed else dim
+
+
 def all_genes(sizes: Sequence[int]) -> npt.NDArray[np.int16]:
     """All combinations of genes with the given numbers of values, a `prod(sizes) x d` array."""
     rows = list(itertools.product(*map(range, sizes)))
     return np.array(rows, np.int16).reshape(len(rows), len(sizes))
+
+
+def an_example(
+    choices: Sequence[Choice], condition: bool | Expression, most: int = 1 << 18
+) -> dict[str, Any] | None:
+    """A setting of the choices for which the condition holds; None where there is none.
+
+    A condition on more than `most` combinations is not looked at: None.
+    """
+    if isinstance(condition, bool):
+        return {} if condition else None
+    position = {choice.name: j for j, choice in enumerate(choices)}
+    read = sorted(condition.choices, key=position.__getitem__)
+    sizes = [len(choices[position[name]].values) for name in read]
+    count = int(np.prod(sizes, dtype=np.int64))
+    if count > most:
+        return None
+    with np.errstate(divide="ignore"):
+        grid = _grid(choices, [position[name] for name in read], sizes, count)
+        holds = np.flatnonzero(evaluate(condition, grid, count))
+    if len(holds) == 0:
+        return None
+    return {name: values[holds[0]].item() for name, values in grid.items()}

@@ -200,7 +200,7 @@ class SearchSpaceContract:
         changes = {
             "unknown operator": lambda x: x[1].update(operator="conv3d"),
             "missing size": lambda x: x[1].pop("kernel"),
-            "superfluous size": lambda x: x[1].update(dilation=1),
+            "superfluous size": lambda x: x[1].update(colour=1),
             "text as size": lambda x: x[1].update(channels="8"),
             "fraction": lambda x: x[1].update(channels=8.5),
             "negative": lambda x: x[1].update(height=-1),

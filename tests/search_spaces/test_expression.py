@@ -15,6 +15,7 @@ from search_spaces.expression import (
     is_equal,
     negate,
     round_to,
+    same,
     where,
 )
 
@@ -91,7 +92,7 @@ def test_where_and_is_equal_fold():
     assert where(True, 3, A) == 3
     assert where(False, 3, A) is A
     assert where(A > 1, 7, 7) == 7
-    assert where(A > 1, A + 1, A + 1) == A + 1
+    assert same(where(A > 1, A + 1, A + 1), A + 1)
     assert is_equal("conv", "conv") is True
     assert is_equal(3, 4) is False
     for equal in (is_equal(A, 3), is_equal(3, A)):

@@ -60,7 +60,7 @@ def test_extremes_are_one_for_each_kind_of_block():
         ({"depths": ()}, "'stage0.depth' has no values"),
         ({"blocks": ()}, "'stage0.block' has no values"),
         ({"stride": 0}, r"'stage0\.begin\.conv'.*stride below 1"),
-        ({"heads": (0, 2)}, "would have channels below 1"),
+        ({"heads": (0, 2)}, "would have fewer than 1 head"),
     ],
 )
 def test_bad_stages_are_refused_when_the_space_is_made(stage, why):

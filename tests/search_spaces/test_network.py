@@ -41,7 +41,7 @@ def test_no_values_are_refused_by_path():
 
 def test_two_choices_of_one_name_are_refused():
     with pytest.raises(BadInputError, match="two choices are named 'width'"):
-        space_of(lambda net, x: net.linear(x, widths(net, "width", "width")[0], name="head"))
+        space_of(lambda net, x: net.conv2d(x, widths(net, "width", "width")[0], kernel=1))
 
 
 def test_a_network_without_choices_is_refused():

@@ -28,7 +28,7 @@ def test_patches_set_the_number_of_tokens():
         ({"patch_sizes": (4, 64)}, r"'patches\.conv'"),
         ({"patch_sizes": (0, 4)}, r"'patches\.conv'.*kernel below 1"),
         ({"patch_sizes": (0,)}, r"'patches\.conv'.*kernel below 1"),
-        ({"heads": (0, 1)}, r"'layer0\.attention\.attention' would have channels below 1"),
+        ({"heads": (0, 1)}, r"'layer0\.attention\.attention' would have fewer than 1 head"),
         ({"embed_dims": (-8, 8)}, r"'patches\.conv' would have channels below 1"),
         ({"depths": (0, 1)}, r"at least one block, got depths \(0, 1\)"),
         ({"depths": ()}, r"at least one block, got depths \(\)"),
