@@ -256,7 +256,7 @@ def _kind(node: Node) -> Dim:
     a = node.attributes
     match node.operator:
         case "conv2d":
-            if a["groups"] != 1:
+            if not same(a["groups"], 1):
                 return KINDS.index("depthwise")
             pointwise = is_equal(a["kernel"], 1)
             return where(pointwise, KINDS.index("pointwise"), KINDS.index("convolution"))

@@ -108,7 +108,7 @@ class Expression:
         """Refused: a condition on choices has no truth value while the network is declared."""
         raise BadInputError(
             "a choice has no value yet when the network is declared: write `with net.when(...)` "
-            "or `where(...)` instead of `if`, and `equals(...)` instead of `==`"
+            "or `where(...)` instead of `if`"
         )
 
     def __add__(self, other: Dim) -> Expression:
