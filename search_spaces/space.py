@@ -267,6 +267,15 @@ class SearchSpace(ABC):
             conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
             "has a kernel (or patch) larger than its input",
         )
+        depthwise = columns["groups"] == columns["in_channels"]
+        for row, node in enumerate(self.nodes):
+            mine = np.flatnonzero((rows == row) & conv & there)
+            if len(mine) and not depthwise[mine].all() and len(set(columns["groups"][mine])) > 1:
+                raise BadInputError(
+                    f"{self.name}: layer {node.name!r} has several numbers of groups "
+                    f"({sorted(set(columns['groups'][mine].tolist()))}), whose weights mean "
+                    "different things; declare one layer for each inside `with net.when(...)`"
+                )
         patch = conv & (columns["padding"] == 0) & (columns["kernel"] == columns["stride"])
         refuse(
             patch & (columns["in_height"] % np.maximum(columns["kernel"], 1) != 0),

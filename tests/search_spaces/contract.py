@@ -13,7 +13,7 @@ from search_spaces import Architecture, Graph, SearchSpace, least
 from search_spaces.layer_table import COLUMNS
 from search_spaces.primitives import ATTRIBUTES
 from supernet import Subnet
-from supernet.subnet import SelfAttention
+from supernet.static import SelfAttention
 from tests.search_spaces.doubles import any_genes, build_chosen
 
 
@@ -34,8 +34,14 @@ def counted(network, images):
             values = output.shape[-1]
             queries = (module.weight.shape[0] - values) // 2
             macs += tokens * width * (2 * queries + values)
-            macs += tokens * tokens * queries  # queries times keys, all heads
-            macs += tokens * tokens * values  # weights times values
+            layer = module.layer
+            if layer.mixing_name == "linear":
+                macs += 2 * tokens * queries * layer.v_dim  # keys x values, queries x that
+                macs += tokens * queries  # queries x summed keys
+            else:
+                keys = layer.window**2 or tokens
+                macs += tokens * keys * queries  # queries x keys, all heads
+                macs += tokens * keys * values  # weights x values
 
     hooks = [m.register_forward_hook(count) for m in network.layers.values()]
     with torch.no_grad():
@@ -135,7 +141,9 @@ class SearchSpaceContract:
             graph = self.space.graph(row)
             assert [n.name for n in net.nodes] == [layer.name for layer in graph.layers]
             for node, layer in zip(net.nodes, graph.layers, strict=True):
-                assert (node.operator, node.inputs) == (layer.operator, layer.inputs)
+                assert node.operator == layer.operator
+                # the branch of a sum whose shortcut is a choice comes first, else the shortcut
+                assert sorted(node.inputs) == sorted(layer.inputs)
                 found = {name: getattr(layer, name) for name in ATTRIBUTES}
                 assert found == dict(node.attributes)
                 assert found == {name: columns[name][i, position[node.name]] for name in found}

@@ -34,8 +34,8 @@ class NestedSpace(SearchSpace):
             with net.when(kind.equals("wide")):
                 width = net.choice("width", self.wings[0].widths)
                 with net.when(width > self.wings[0].widths[0]), net.scope("wide"):
-                    groups = net.choice("groups", self.deepest)
-                    x = net.conv2d(x, width, kernel=1, groups=groups)
+                    dilation = net.choice("dilation", self.deepest)
+                    x = net.conv2d(x, width, kernel=1, dilation=dilation)
             with net.when(~kind.equals("skip")), net.scope("second"):
                 kernel = net.choice("kernel", (1, 3, 5))
                 x = net.conv2d(x, 8, kernel=kernel)

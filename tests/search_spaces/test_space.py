@@ -115,7 +115,7 @@ def test_skipped_layers_vanish_and_inputs_reach_through_them():
     assert [(a.name, a.inputs) for a in graph.layers] == [
         ("input", ()), ("conv", (0,)), ("pool", (1,)), ("classifier", (2,)),
     ]  # fmt: skip
-    values = {"depth": 2, "kind": "wide", "width": 16, "wide.groups": 2, "second.kernel": 5}
+    values = {"depth": 2, "kind": "wide", "width": 16, "wide.dilation": 2, "second.kernel": 5}
     values["free"] = 1
     graph = space.graph(Architecture("NestedSpace", 1, tuple(values.items())))
     names = ["input", "conv", "wide.conv", "second.conv", "pool", "classifier"]

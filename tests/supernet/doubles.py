@@ -5,6 +5,7 @@ import torch
 
 from search_spaces import CNNSpace, ConvStage, HybridSpace, HybridStage, ViTSpace
 from supernet import ImageData, Recipe, Split, Supernet
+from tests.search_spaces.zoo import Zoo
 
 SPACES = [
     CNNSpace(
@@ -24,6 +25,7 @@ SPACES = [
         num_classes=4,
         stages=(HybridStage(kernels=(3, 5, 7)), HybridStage(widths=(16, 24), depths=(0, 1, 2))),
     ),
+    Zoo(image_size=8, num_classes=4, resolutions=(4, 8)),
 ]
 
 TINY = HybridSpace(

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from search_spaces import CNNSpace, ConvStage, ViTSpace
-from search_spaces.primitives import OPERATORS
+from search_spaces.primitives import PRIMITIVES
 from supernet import Supernet
 from supernet.elastic import ELASTIC
-from supernet.subnet import STATIC
+from supernet.static import STATIC
 from tests.supernet.doubles import SPACES, images_of, perturbed
 
 
@@ -20,7 +20,7 @@ def layers(space, operator, n=60):
 
 
 def test_every_primitive_has_an_elastic_and_a_static_reader():
-    assert set(ELASTIC) == set(STATIC) == set(OPERATORS) - {"input"}
+    assert set(ELASTIC) == set(STATIC) == set(PRIMITIVES) - {"input"}
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda s: s.name)
@@ -60,10 +60,12 @@ def test_a_head_keeps_its_queries_keys_and_values_in_every_subnet(space):
         counts.add(layer.heads)
         largest = supernet.primitive(layer)
         weights = largest.weights(layer)
-        h, d, width = layer.heads, layer.qk_dim, layer.in_channels
-        parts = zip(("query", "key", "value"), weights["weight"].split(h * d),
-                    weights["bias"].split(h * d), strict=True)  # fmt: skip
-        for name, weight, bias in parts:
+        h, width = layer.heads, layer.in_channels
+        dims = (layer.qk_dim, layer.qk_dim, layer.v_dim)
+        rows = [h * d for d in dims]
+        parts = zip(("query", "key", "value"), dims, weights["weight"].split(rows),
+                    weights["bias"].split(rows), strict=True)  # fmt: skip
+        for name, d, weight, bias in parts:
             assert torch.equal(weight.view(h, d, width), getattr(largest, name)[:h, :d, :width])
             assert torch.equal(bias.view(h, d), getattr(largest, f"{name}_bias")[:h, :d])
     assert len(counts) == 3
