@@ -68,6 +68,7 @@ def mbconv(
     activation: str | Expression = "relu",
     se: Condition = False,
     se_hidden: Dim | None = None,
+    se_activation: str = "relu",
     se_gate: str = "hardsigmoid",
     hidden: Dim | None = None,
     expand_by_one: bool = True,
@@ -87,6 +88,7 @@ def mbconv(
             convolution by onnxruntime.
         se: Where squeeze-and-excitation follows the depthwise convolution.
         se_hidden: Its hidden width.
+        se_activation: Its activation.
         se_gate: Its gate.
         hidden: The hidden width; unless given, `channels_in * expansion` rounded to a multiple of
             8, since kernels work on blocks of 8 or 16 channels.
@@ -105,7 +107,7 @@ def mbconv(
         h = net.batch_norm(net.depthwise(h, kernel=kernel, stride=stride, name="conv"))
         h = net.activation(h, activation)
     with net.when(se):
-        h = squeeze_excite(net, h, hidden=se_hidden, gate=se_gate)
+        h = squeeze_excite(net, h, hidden=se_hidden, activation=se_activation, gate=se_gate)
     with net.scope("project"):
         h = conv_norm_act(net, h, channels, kernel=1, activation=None)
     return residual(net, x, h, where=shortcut, scale_slot=scale_slot)

@@ -52,8 +52,8 @@ class GeneSpace:
         return np.array([len(c.values) for c in self.choices], np.int16)
 
     @cached_property
-    def _activity(self) -> tuple[npt.NDArray[np.intp], Tabulation]:
-        """The conditional genes and their tabulated activity (parents' activity included)."""
+    def conditions(self) -> tuple[Condition, ...]:
+        """When each choice is active: its own condition and those of the choices that it reads."""
         position = {c.name: j for j, c in enumerate(self.choices)}
         closed: list[Condition] = []
         for choice in self.choices:
@@ -61,13 +61,18 @@ class GeneSpace:
             for parent in sorted(choices_of(choice.active_if)):
                 condition = both(closed[position[parent]], condition)
             closed.append(condition)
-        conditional = [j for j, c in enumerate(closed) if c is not True]
-        rows = [{"active": closed[j]} for j in conditional]
+        return tuple(closed)
+
+    @cached_property
+    def activity(self) -> tuple[npt.NDArray[np.intp], Tabulation]:
+        """The conditional genes, and a table with a row and the column `active` for each."""
+        conditional = [j for j, c in enumerate(self.conditions) if c is not True]
+        rows = [{"active": self.conditions[j]} for j in conditional]
         return np.array(conditional, np.intp), tabulate(self.choices, rows, np.bool_)
 
     def active(self, genes: Genes) -> Mask:
         """Which genes matter: an `n x d` mask, True where the choice is active."""
-        conditional, table = self._activity
+        conditional, table = self.activity
         mask = np.ones((genes.shape[1], genes.shape[0]), np.bool_)
         if len(conditional):
             mask[conditional] = table.columns["active"][table.codes(genes)]
@@ -85,6 +90,40 @@ class GeneSpace:
     def cardinality(self) -> int:
         """The exact number of canonical architectures."""
         return math.prod(sum(group.counts) for group in self._groups)
+
+    def rows_at(self, indices: npt.ArrayLike) -> Genes:
+        """The canonical architectures at places of a fixed order, an `n x d` array.
+
+        Args:
+            indices: Places from 0 to `cardinality - 1`, an integer array of length `n`; all of
+                them together give every architecture once.
+
+        Raises:
+            BadInputError: A place outside, or a space of 2^63 architectures and more, whose
+                places are no 64-bit integers.
+        """
+        if self.cardinality >= 1 << 63:
+            raise BadInputError(
+                f"a space of {self.cardinality:.3g} architectures is too large to number them; "
+                "sample it instead"
+            )
+        rest = np.array(indices, np.int64)
+        if len(rest) and not 0 <= rest.min() <= rest.max() < self.cardinality:
+            raise BadInputError(
+                f"architectures are numbered 0 to {self.cardinality - 1}, got {rest.min()} to "
+                f"{rest.max()}"
+            )
+        genes = np.zeros((len(self.sizes), len(rest)), np.int16).T
+        for group in reversed(self._groups):
+            counts = np.array(group.counts, np.int64)
+            rest, place = np.divmod(rest, counts.sum())
+            row = np.searchsorted(counts.cumsum(), place, side="right")
+            place -= (counts.cumsum() - counts)[row]
+            genes[:, group.parents] = group.assignments[row]
+            for j, active in zip(group.leaves, group.leaf_active.T, strict=True):
+                place, value = np.divmod(place, np.where(active[row], self.sizes[j], 1))
+                genes[:, j] = value
+        return genes
 
     def sample(self, n: int, rng: np.random.Generator, measure: Measure = "choices") -> Genes:
         """Draws `n` canonical architectures.
@@ -179,11 +218,15 @@ class _Group:
         parents: The genes that some condition of the group reads (or a single free gene).
         assignments: Their distinct canonical values, one row each.
         counts: For each row the number of ways to set the group's other active genes.
+        leaves: The group's other genes.
+        leaf_active: For each row, which of these are active.
     """
 
     parents: list[int]
     assignments: Genes
     counts: list[int]
+    leaves: list[int]
+    leaf_active: Mask
 
 
 def _groups(space: GeneSpace) -> list[_Group]:
@@ -218,4 +261,10 @@ def _group(space: GeneSpace, genes: Sequence[int], parents: set[int]) -> _Group:
     full = np.unique(space.canonical(full), axis=0)
     active = space.active(full)
     counts = [math.prod(int(space.sizes[j]) for j in leaves if row[j]) for row in active]
-    return _Group(parents=heads, assignments=full[:, heads], counts=counts)
+    return _Group(
+        parents=heads,
+        assignments=full[:, heads],
+        counts=counts,
+        leaves=leaves,
+        leaf_active=active[:, leaves],
+    )

@@ -8,23 +8,26 @@ their operations, architectures, the layer table, graphs of single networks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from records import BadInputError, content_hash, unknown_name
 from search_spaces.architecture import Architecture
-from search_spaces.choice import Choice
+from search_spaces.choice import Choice, Value
 from search_spaces.genes import Genes, GeneSpace, Mask, Measure
 from search_spaces.graph import Graph, Layer
 from search_spaces.layer_table import LayerTable, tabulate_layers
 from search_spaces.network import NetworkBuilder, Node, Tensor
 from search_spaces.primitives import ATTRIBUTES, operator_index
 from search_spaces.tabulate import Tabulation, all_genes
+
+if TYPE_CHECKING:
+    from search_spaces.restricted import Restricted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,14 @@ class SearchSpace(ABC):
         """The class's name, which files refer to."""
         return type(self).__name__
 
+    def _builder(self) -> NetworkBuilder:
+        """What the network is declared with."""
+        return NetworkBuilder()
+
     @cached_property
-    def _declared(self) -> tuple[tuple[Choice, ...], tuple[Node, ...]]:
-        net = NetworkBuilder()
+    def _declared(self) -> NetworkBuilder:
+        """The builder after the declaration."""
+        net = self._builder()
         logits = self.build(net, net.input(self.channels, self.image_size, self.image_size))
         if not isinstance(logits, Tensor) or logits.node != len(net.nodes) - 1:
             raise BadInputError(f"{self.name}.build must return the layer declared last")
@@ -74,17 +82,17 @@ class SearchSpace(ABC):
                 f"{self.name}.build returns {logits.channels} values an image, but there are "
                 f"{self.num_classes} classes: end with `classifier(net, x, self.num_classes)`"
             )
-        return tuple(net.choices), tuple(net.nodes)
+        return net
 
-    @property
+    @cached_property
     def choices(self) -> tuple[Choice, ...]:
         """The choices, in the order of the genes."""
-        return self._declared[0]
+        return tuple(self._declared.choices)
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The declared layers of the largest network, in the order in which they run."""
-        return self._declared[1]
+        return tuple(self._declared.nodes)
 
     @cached_property
     def gene_space(self) -> GeneSpace:
@@ -101,7 +109,54 @@ class SearchSpace(ABC):
         """Identifies the space's name, version and parameters."""
         return content_hash(self.to_json())
 
+    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> Restricted:
+        """The space with some choices limited to subsets of their values.
+
+        Args:
+            allowed: For choices by name, or for all whose names match a pattern (`*.kernel`), the
+                values to keep; see `Restricted`.
+
+        Raises:
+            BadInputError: An unknown choice, values that it does not offer, no value left.
+        """
+        from search_spaces.restricted import Restricted  # a space itself
+
+        return Restricted(base=self, allowed=tuple((k, v) for k, v in allowed.items()))
+
+    def freeze(self, values: Mapping[str, Value]) -> Restricted:
+        """The space with some choices fixed to one value; names as in `restrict`.
+
+        Raises:
+            BadInputError: An unknown choice, a value that it does not offer.
+        """
+        return self.restrict({name: (value,) for name, value in values.items()})
+
     # ---- genes -------------------------------------------------------------------------------
+
+    def enumerate(self, most: int = 1_000_000) -> Genes:
+        """All canonical architectures, each once, a `cardinality x d` array.
+
+        Raises:
+            BadInputError: The space has more than `most`.
+        """
+        if self.cardinality > most:
+            raise BadInputError(
+                f"{self.name} has {self.cardinality} architectures, more than {most}: raise "
+                "`most`, go through them with `chunks`, or sample"
+            )
+        return self.gene_space.rows_at(np.arange(self.cardinality))
+
+    def chunks(self, size: int = 65_536) -> Iterator[Genes]:
+        """All canonical architectures, each once, in arrays of at most `size` rows.
+
+        Raises:
+            BadInputError: A size below 1, or a space of 2^63 architectures and more.
+        """
+        if size < 1:
+            raise BadInputError(f"a chunk has 1 row or more, got size {size}")
+        for start in range(0, self.cardinality, size):
+            stop = min(start + size, self.cardinality)
+            yield self.gene_space.rows_at(np.arange(start, stop))
 
     def sample(self, n: int, rng: np.random.Generator, measure: Measure = "choices") -> Genes:
         """Draws `n` architectures, an `n x d` array; see `GeneSpace.sample` for the measures."""
@@ -179,6 +234,16 @@ class SearchSpace(ABC):
                 )
             rows.append(self._encode_choices(dict(architecture.items)))
         return np.array(rows, np.int16).reshape(-1, len(self.choices))
+
+    def __contains__(self, architecture: object) -> bool:
+        """Whether this is an architecture of this space, with choices that fit."""
+        if not isinstance(architecture, Architecture):
+            return False
+        try:
+            self.encode(architecture)
+        except BadInputError:
+            return False
+        return True
 
     def _encode_choices(self, values: Mapping[str, Any]) -> Genes:
         known = {c.name for c in self.choices}
@@ -325,15 +390,22 @@ class SearchSpace(ABC):
         space = known[name]
         if version != space.version:
             raise BadInputError(f"{name} is of version {space.version} here, got {version}")
-        allowed = {field.name for field in fields(space)}
+        allowed = {field.name for field in fields(space) if field.init}
         for key in parameters:
             if key not in allowed:
                 raise unknown_name(f"parameter of {name}", key, allowed)
         try:
-            made: Self = space(**{key: space._parameter(key, v) for key, v in parameters.items()})
+            made: Self = space(**space._parameters(parameters, spaces))
         except (TypeError, AttributeError) as error:
             raise BadInputError(f"parameters that do not fit {name}: {error}") from error
         return made
+
+    @classmethod
+    def _parameters(
+        cls, values: Mapping[str, Any], spaces: Sequence[type[SearchSpace]]
+    ) -> dict[str, Any]:
+        """The parameters read from JSON; `spaces` as in `from_json`."""
+        return {name: cls._parameter(name, value) for name, value in values.items()}
 
     @classmethod
     def _parameter(cls, name: str, value: Any) -> Any:
