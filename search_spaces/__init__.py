@@ -11,10 +11,12 @@ from search_spaces.hybrid import HybridSpace, HybridStage
 from search_spaces.layer_table import LayerTable, peak_alive
 from search_spaces.network import NetworkBuilder, Node, Tensor
 from search_spaces.space import SearchSpace
+from search_spaces.standard import STANDARD, standard_space
 from search_spaces.tabulate import Tabulation, tabulate
 from search_spaces.vit import ViTSpace
 
 __all__ = [
+    "STANDARD",
     "Architecture",
     "CNNSpace",
     "Choice",
@@ -37,5 +39,6 @@ __all__ = [
     "ViTSpace",
     "least",
     "peak_alive",
+    "standard_space",
     "tabulate",
 ]

@@ -185,7 +185,7 @@ def merged(factors: Iterable[Factor]) -> list[Factor]:
     """The same sum with one table for each set of genes, its axes in ascending order."""
     sums: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
     for factor in factors:
-        order = np.argsort(factor.genes)
+        order = np.argsort(factor.genes).tolist()
         genes = tuple(factor.genes[k] for k in order)
         aligned = factor.values.transpose(order)
         sums[genes] = sums[genes] + aligned if genes in sums else aligned

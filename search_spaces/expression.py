@@ -220,8 +220,28 @@ def evaluate(dim: Dim | str, values: Mapping[str, Array], n: int) -> Array:
 def same(a: Any, b: Any) -> bool:
     """Whether two numbers, names or expressions are written alike."""
     if isinstance(a, Expression) and isinstance(b, Expression):
-        return a is b or a.key == b.key
+        return _alike(a, b, {})
     return not isinstance(a, Expression) and not isinstance(b, Expression) and bool(a == b)
+
+
+def _alike(a: Any, b: Any, known: dict[tuple[int, int], bool]) -> bool:
+    """Whether two arguments are written alike; shared parts are compared once.
+
+    A map's size is an expression in which that of the map before stands several times, so that
+    the tree grows exponentially with the number of layers, but not the number of pairs.
+    """
+    if a is b:
+        return True
+    if not (isinstance(a, Expression) and isinstance(b, Expression)):
+        return type(a) is type(b) and bool(a == b)
+    if a.operation != b.operation or len(a.arguments) != len(b.arguments):
+        return False
+    pair = (id(a), id(b))
+    if pair not in known:
+        known[pair] = a.choices == b.choices and all(
+            _alike(x, y, known) for x, y in zip(a.arguments, b.arguments, strict=True)
+        )
+    return known[pair]
 
 
 def both(a: Condition, b: Condition) -> Condition:

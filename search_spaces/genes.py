@@ -136,10 +136,10 @@ class GeneSpace:
                 of which are deep).
         """
         if measure == "choices":
-            return self.canonical(self._uniform(n, rng))
+            return self.canonical(self.uniform(n, rng))
         if measure != "architectures":
             raise BadInputError(f"measure is 'choices' or 'architectures', got {measure!r}")
-        genes = self._uniform(n, rng)
+        genes = self.uniform(n, rng)
         for group in self._groups:
             total = sum(group.counts)
             weights = np.array([count / total for count in group.counts])
@@ -147,7 +147,7 @@ class GeneSpace:
             genes[:, group.parents] = group.assignments[picked]
         return self.canonical(genes)
 
-    def _uniform(self, n: int, rng: np.random.Generator) -> Genes:
+    def uniform(self, n: int, rng: np.random.Generator) -> Genes:
         """Uniform genes, active or not; stored gene by gene, which the tables read fastest."""
         u = rng.random((len(self.sizes), n), dtype=np.float32)
         # u < 1 - 2^-24 and rounding to nearest keep the product below the size
@@ -168,7 +168,7 @@ class GeneSpace:
         change = score < probability
         change[np.arange(n), score.argmin(axis=1)] = True
         step = 1 + (rng.random((d, n), dtype=np.float32).T * (self.sizes - 1)).astype(np.int16)
-        filled = np.where(active, genes, self._uniform(n, rng))
+        filled = np.where(active, genes, self.uniform(n, rng))
         changed = (filled + step) % self.sizes
         return self.canonical(np.where(change, changed, filled).astype(np.int16))
 
@@ -184,7 +184,7 @@ class GeneSpace:
         in_first, in_second = self.active(first), self.active(second)
         coin = rng.random((d, n), dtype=np.float32).T < 0.5
         child = np.where((coin & in_first) | ~in_second, first, second)
-        child = np.where(in_first | in_second, child, self._uniform(n, rng))
+        child = np.where(in_first | in_second, child, self.uniform(n, rng))
         return self.canonical(child.astype(np.int16))
 
     def check(self, genes: npt.ArrayLike) -> Genes:

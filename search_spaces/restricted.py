@@ -54,9 +54,10 @@ class Restricted(SearchSpace):
     num_classes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        base, before = self.base, dict[str, Sequence[Value]]()
+        base = self.base
+        before = dict(base.allowed) if isinstance(base, Restricted) else {}
         if isinstance(base, Restricted):
-            base, before = base.base, dict(base.allowed)
+            base = base.base
         declared = base._declared.declared
         kept = _keep({**declared, **before}, self.allowed)
         limited = ((n, values) for n, values in kept.items() if values != declared[n])

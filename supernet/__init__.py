@@ -6,9 +6,10 @@ from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data import ImageData, Split
 from supernet.elastic import ElasticPrimitive
 from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
+from supernet.network import Statistics
 from supernet.own_primitive import add_primitive
 from supernet.subnet import Subnet
-from supernet.supernet import Statistics, Supernet
+from supernet.supernet import Supernet
 from supernet.threads import intra_op_threads
 from supernet.training import Recipe, Step, TrainingError, train
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from pathlib import Path
 
-import torch.nn.functional as F
-from torch import nn
+import torch
+from torch import Tensor
 
-from records import BadInputError
 from search_spaces import Graph
 from supernet.data import ImageData
+from supernet.network import ElasticNetwork
 from supernet.subnet import Subnet
-from supernet.training import (
-    BatchSource,
-    Recipe,
-    Step,
-    TrainingError,
-    batches_per_epoch,
-    make_optimiser,
-    set_learning_rate,
-)
+from supernet.training import Recipe, Step
+from supernet.training.loop import Options, train_network
+from supernet.training.source import OneNetwork
+
+CALIBRATION_BATCHES = 4
+CALIBRATION_BATCH_SIZE = 128
 
 
 def train_alone(
@@ -30,45 +27,61 @@ def train_alone(
     epochs: int,
     recipe: Recipe | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
     on_step: Callable[[Step], None] | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
 ) -> Subnet:
     """Trains one architecture from scratch on the labels; returns it in eval mode.
 
-    Batches, augmentation, optimiser and schedule are those of `supernet.train`; there is no
-    distillation, since there is no larger network to learn from.
+    The loop, batches, augmentation, optimiser, schedule and the way in which batch-norm statistics
+    are found are those of `supernet.train`; only there is no distillation, since there is no
+    larger network to learn from.
 
     Args:
         graph: The architecture's layers.
         data: Only `data.train` is read.
         epochs: Passes over the training images.
-        recipe: How; the default is that of `train`.
+        recipe: How; the default is that of `train`. Its members are not used.
         seed: Derives weights, batches and augmentation.
+        checkpoint: A file to continue from if it exists, and to write on the way and at the end.
+        checkpoint_every: Steps between two checkpoints.
         on_step: Called after every step.
+        device: Where the network is trained.
+        compiled: Whether it runs through `torch.compile`.
 
     Raises:
-        BadInputError: No epochs.
-        TrainingError: A loss that is not finite.
+        BadInputError: No epochs; a checkpoint of another run.
+        TrainingError: The loss of many steps in a row is not finite.
     """
-    if epochs < 1:
-        raise BadInputError(f"epochs must be >= 1, got {epochs}")
     recipe = recipe or Recipe()
-    network = Subnet(graph, seed=seed).train()
-    optimiser = make_optimiser(network, recipe)
-    source = BatchSource(data, recipe, seed)
-    total = epochs * batches_per_epoch(data.train, recipe)
-    for step in range(total):
-        images, labels = source.batch(step)
-        loss = F.cross_entropy(network(images), labels, label_smoothing=recipe.label_smoothing)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"the loss is not finite at step {step}; lower learning_rate "
-                f"(now {recipe.learning_rate:g})"
-            )
-        network.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-        set_learning_rate(optimiser, recipe, step, total)
-        optimiser.step()
-        if on_step is not None:
-            on_step(Step(number=step + 1, total=total, losses=(loss.item(),)))
-    return network.eval()
+    layers = [(layer.name, layer.operator, [layer]) for layer in graph.layers[1:]]
+    network = ElasticNetwork(layers, seed=seed)
+    options = Options(
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, on_step=on_step, device=device,
+        compiled=compiled,
+    )  # fmt: skip
+    train_network(
+        network, OneNetwork(graph), data, epochs=epochs, recipe=recipe, seed=seed, options=options
+    )
+    return network.extract_graph(graph, network.recalibrate_graph(graph, calibration(data)))
+
+
+def calibration(
+    data: ImageData,
+    batches: int = CALIBRATION_BATCHES,
+    batch_size: int = CALIBRATION_BATCH_SIZE,
+) -> list[Tensor]:
+    """Training images for batch-norm statistics: a fixed draw, for the first may be of one class.
+
+    Returns:
+        Up to `batches` tensors of `batch_size` images, channels last in memory.
+    """
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    images = data.train.images[order[: batches * batch_size]]
+    return [
+        part.contiguous(memory_format=torch.channels_last)
+        for part in torch.split(images, batch_size)
+        if len(part) > 1
+    ]

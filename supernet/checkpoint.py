@@ -13,29 +13,43 @@ from safetensors.torch import save
 
 from records import BadInputError, CorruptFileError, versions, write_bytes
 from search_spaces import SearchSpace
+from supernet.network import ElasticNetwork
 from supernet.supernet import Supernet
 
-FORMAT = "hwnas-supernet-1"
+FORMAT = "hwnas-supernet-2"
 
 
 def save_checkpoint(
     path: str | Path,
-    supernet: Supernet,
+    network: ElasticNetwork,
     optimiser: torch.optim.Optimizer | None,
     step: int,
     facts: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    average: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes weights, the optimiser's state and the run's facts; replaces the file at once."""
-    tensors = {f"weights/{k}": v.contiguous() for k, v in supernet.state_dict().items()}
+    """Writes weights, the optimiser's state and the run's facts; replaces the file at once.
+
+    Args:
+        path: The file.
+        network: Its weights are written.
+        optimiser: Its state is written.
+        step: The steps done.
+        facts: What a run that continues must agree in.
+        state: What else the run needs to continue, values as in JSON.
+        average: The moving average of the weights.
+    """
+    tensors = {f"weights/{k}": v.contiguous() for k, v in network.state_dict().items()}
+    tensors.update({f"average/{k}": v.contiguous() for k, v in (average or {}).items()})
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value).contiguous()
-    facts = {**facts, "space": supernet.space.to_json(), "space_hash": supernet.space.hash}
     header = {
         "format": FORMAT,
         "step": str(step),
-        "facts": json.dumps(facts, sort_keys=True),
+        "facts": json.dumps(dict(facts), sort_keys=True),
+        "state": json.dumps(dict(state or {})),
         "versions": json.dumps(versions()),
     }
     write_bytes(path, save(tensors, header))
@@ -43,11 +57,15 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: str | Path,
-    supernet: Supernet,
+    network: ElasticNetwork,
     optimiser: torch.optim.Optimizer,
     facts: Mapping[str, Any],
-) -> int:
-    """Continues from a checkpoint: restores weights and optimiser, returns the steps done.
+    average: Mapping[str, torch.Tensor] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """Continues from a checkpoint: restores weights, optimiser and average.
+
+    Returns:
+        The steps done and the state that was saved with them.
 
     Raises:
         CorruptFileError: Not a checkpoint of this version.
@@ -62,7 +80,11 @@ def load_checkpoint(
             f"{key}: {saved.get(key)!r} there, {mine[key]!r} here" for key in differ
         )
         raise BadInputError(f"{path} was written by another run ({changes}); choose another file")
-    _load_weights(path, supernet, tensors)
+    _load_weights(path, network, tensors)
+    for name, value in (average or {}).items():
+        if f"average/{name}" not in tensors:
+            raise CorruptFileError(f"{path} lacks the average of {name!r}")
+        value.copy_(tensors[f"average/{name}"])
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         kind, _, rest = key.partition("/")
@@ -73,16 +95,19 @@ def load_checkpoint(
             state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return int(header["step"])
+    return int(header["step"]), json.loads(header["state"])
 
 
 def save_supernet(supernet: Supernet, path: str | Path) -> None:
     """Writes a trained supernet; `load_supernet` reads it without anything else."""
-    save_checkpoint(path, supernet, None, 0, {})
+    facts = {"space": supernet.space.to_json(), "space_hash": supernet.space.hash}
+    save_checkpoint(path, supernet, None, 0, facts)
 
 
 def load_supernet(path: str | Path, spaces: tuple[type[SearchSpace], ...] = ()) -> Supernet:
     """The supernet of a checkpoint or of `save_supernet`, with its space, in eval mode.
+
+    Where a checkpoint holds a moving average of the weights, that is what is loaded.
 
     Args:
         path: The file.
@@ -94,10 +119,15 @@ def load_supernet(path: str | Path, spaces: tuple[type[SearchSpace], ...] = ()) 
     header, tensors = _read(path)
     try:
         space = SearchSpace.from_json(json.loads(header["facts"])["space"], spaces)
-    except (BadInputError, KeyError) as error:
+    except (BadInputError, KeyError, TypeError) as error:
         raise CorruptFileError(f"{path} holds a space that cannot be made: {error}") from error
     supernet = Supernet(space)
-    _load_weights(path, supernet, tensors)
+    averaged = {
+        key.replace("average/", "weights/", 1): value
+        for key, value in tensors.items()
+        if key.startswith("average/")
+    }
+    _load_weights(path, supernet, tensors | averaged)
     return supernet.eval()
 
 
@@ -115,14 +145,14 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         )
     try:
         int(header["step"])
-        json.loads(header["facts"])["space"]
+        json.loads(header["facts"]), json.loads(header["state"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{path} has a damaged header: {error!r}") from error
     return header, tensors
 
 
 def _load_weights(
-    path: str | Path, supernet: Supernet, tensors: Mapping[str, torch.Tensor]
+    path: str | Path, network: ElasticNetwork, tensors: Mapping[str, torch.Tensor]
 ) -> None:
     weights = {
         key.removeprefix("weights/"): value
@@ -130,6 +160,6 @@ def _load_weights(
         if key.startswith("weights/")
     }
     try:
-        supernet.load_state_dict(weights)
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise CorruptFileError(f"{path} holds weights of another network: {error}") from error

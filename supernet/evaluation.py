@@ -11,9 +11,11 @@ from torch import nn
 
 from records import Measured
 from search_spaces import Architecture, Genes
+from supernet.alone import calibration
 from supernet.data import ImageData, Split
+from supernet.network import Statistics
 from supernet.subnet import Subnet
-from supernet.supernet import ArchitectureLike, Statistics, Supernet
+from supernet.supernet import ArchitectureLike, Supernet
 from supernet.threads import intra_op_threads, threads_each
 from supernet.training import check_data
 
@@ -61,19 +63,12 @@ class SupernetEvaluator:
         batch_size: int = 128,
         threads: int = 2,
     ) -> None:
-        check_data(supernet, data)
+        check_data(supernet.space, data)
         self.supernet = supernet.eval()
         self.data = data
         self.threads = threads
         self.weights_hash = supernet.weights_hash()
-        # a fixed draw, not the first images: those may all be of one class
-        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-        images = data.train.images[order[: batches * batch_size]]
-        self._batches = [
-            part.contiguous(memory_format=torch.channels_last)
-            for part in torch.split(images, batch_size)
-            if len(part) > 1
-        ]
+        self._batches = calibration(data, batches, batch_size)
 
     def statistics(self, architecture: ArchitectureLike) -> Statistics:
         """The subnet's batch-norm statistics on training images."""

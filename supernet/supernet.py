@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from records import BadInputError, array_hash
 from search_spaces import Architecture, Graph, Layer, SearchSpace
 from search_spaces.primitives import ATTRIBUTES
-from supernet.elastic import ELASTIC, BatchNorm, ElasticPrimitive, Weights
+from supernet.network import ElasticNetwork, Noise, Statistics
 from supernet.subnet import Subnet
 
 if TYPE_CHECKING:
     from supernet.data import ImageData
     from supernet.evaluation import SupernetEvaluator
 
-Statistics: TypeAlias = Mapping[str, Weights]
-"""For each batch-norm layer of one subnet its `running_mean` and `running_var`."""
-
 ArchitectureLike: TypeAlias = Architecture | npt.NDArray[np.int16] | Graph
 
 
-class Supernet(nn.Module):
+class Supernet(ElasticNetwork):
     """The weight-sharing network of a search space.
 
     A subnet is run with `supernet(images, architecture)`, where the architecture is an
@@ -41,15 +36,8 @@ class Supernet(nn.Module):
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(_variants(space), seed=seed)
         self.space = space
-        generator = torch.Generator().manual_seed(seed)
-        modules: dict[str, ElasticPrimitive] = {}
-        for name, operator, variants in _variants(space):
-            module = ELASTIC[operator](variants)
-            module.reset(generator)
-            modules[name.replace(".", "_")] = module
-        self.primitives = nn.ModuleDict(modules)
         self._graphs: OrderedDict[bytes, Graph] = OrderedDict()
 
     def graph(self, architecture: ArchitectureLike) -> Graph:
@@ -67,7 +55,12 @@ class Supernet(nn.Module):
         return graph
 
     def forward(
-        self, images: Tensor, architecture: ArchitectureLike, statistics: Statistics | None = None
+        self,
+        images: Tensor,
+        architecture: ArchitectureLike,
+        statistics: Statistics | None = None,
+        *,
+        noise: Noise | None = None,
     ) -> Tensor:
         """Logits `n x classes` of a subnet.
 
@@ -75,42 +68,10 @@ class Supernet(nn.Module):
             images: `n x channels x height x width`.
             architecture: The subnet.
             statistics: Its batch-norm statistics; None normalises with those of this batch.
+            noise: Regularisation in training.
         """
-        return self._run(images, self.graph(architecture), statistics or {}, None)
+        return self.run(images, self.graph(architecture), statistics, noise=noise)
 
-    def _run(
-        self,
-        images: Tensor,
-        graph: Graph,
-        statistics: Statistics,
-        seen: dict[str, list[tuple[Tensor, Tensor]]] | None,
-    ) -> Tensor:
-        first = graph.layers[0]
-        if images.shape[1:] != (first.channels, first.height, first.width):
-            raise BadInputError(
-                f"images must be n x {first.channels} x {first.height} x {first.width}, "
-                f"got shape {tuple(images.shape)}"
-            )
-        outputs = [images]
-        for layer in graph.layers[1:]:
-            primitive = self.primitive(layer)
-            inputs = [outputs[i] for i in layer.inputs]
-            weights = primitive.weights(layer)
-            if layer.name in statistics:
-                weights = {**weights, **statistics[layer.name]}
-            if seen is not None and isinstance(primitive, BatchNorm):
-                variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
-                seen.setdefault(layer.name, []).append((mean, variance))
-            outputs.append(primitive.run(layer, inputs, weights))
-        return outputs[-1]
-
-    def primitive(self, layer: Layer) -> ElasticPrimitive:
-        """The shared weights that a layer's are cut from."""
-        module = self.primitives[layer.name.replace(".", "_")]
-        assert isinstance(module, ElasticPrimitive)
-        return module
-
-    @torch.no_grad()
     def recalibrate(self, architecture: ArchitectureLike, batches: Iterable[Tensor]) -> Statistics:
         """A subnet's batch-norm statistics: the mean over batches of training images.
 
@@ -118,24 +79,8 @@ class Supernet(nn.Module):
         statistics on the way and counts by its number of images (Cai et al., 2020). Networks
         without batch norm need none.
         """
-        graph = self.graph(architecture)
-        seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        counts: list[int] = []
-        if any(layer.operator == "batch_norm" for layer in graph.layers):
-            for images in batches:
-                self._run(images, graph, {}, seen)
-                counts.append(len(images))
-            if not seen:
-                raise BadInputError("recalibration needs at least one batch of images")
-        return {
-            name: {
-                "running_mean": _weighted([mean for mean, _ in values], counts),
-                "running_var": _weighted([variance for _, variance in values], counts),
-            }
-            for name, values in seen.items()
-        }
+        return self.recalibrate_graph(self.graph(architecture), batches)
 
-    @torch.no_grad()
     def extract(
         self, architecture: ArchitectureLike, statistics: Statistics | None = None
     ) -> Subnet:
@@ -145,37 +90,13 @@ class Supernet(nn.Module):
             architecture: The subnet.
             statistics: Its batch-norm statistics, required where it has batch norm.
         """
-        graph = self.graph(architecture)
-        weights: dict[str, Tensor] = {}
-        for layer in graph.layers[1:]:
-            parts = dict(self.primitive(layer).weights(layer))
-            if layer.operator == "batch_norm":
-                if statistics is None or layer.name not in statistics:
-                    raise BadInputError(
-                        f"layer {layer.name!r} has no batch-norm statistics: call "
-                        "supernet.recalibrate(architecture, batches) and pass the result"
-                    )
-                parts.update(statistics[layer.name], num_batches_tracked=torch.tensor(0))
-            for name, value in parts.items():
-                key = f"layers.{layer.name.replace('.', '_')}.{name}"
-                weights[key] = value.detach().clone()
-        return Subnet(graph, weights).eval()
+        return self.extract_graph(self.graph(architecture), statistics)
 
     def evaluator(self, data: ImageData) -> SupernetEvaluator:
         """Measures subnets of this supernet on a dataset's search-validation split."""
         from supernet.evaluation import SupernetEvaluator
 
         return SupernetEvaluator(self, data)
-
-    def weights_hash(self) -> str:
-        """Identifies the shared weights."""
-        return array_hash({k: v.detach().cpu().numpy() for k, v in self.state_dict().items()})
-
-
-def _weighted(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """The mean of tensors of one shape, weighted by counts."""
-    shares = torch.tensor(counts) / sum(counts)
-    return torch.stack(list(values), dim=-1) @ shares.to(values[0])
 
 
 def _variants(space: SearchSpace) -> list[tuple[str, str, Sequence[Layer]]]:

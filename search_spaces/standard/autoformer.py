@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Final
 
 from records import BadInputError, unknown_name
 from search_spaces.architecture import Architecture
@@ -57,25 +57,38 @@ class AutoFormerSpace(SearchSpace):
     head_dim: int = 64
 
     @classmethod
-    def tiny(cls, **parameters: Any) -> Self:
+    def tiny(
+        cls, *, image_size: int = 224, channels: int = 3, num_classes: int = 1000
+    ) -> AutoFormerSpace:
         """Supernet-T, in which AutoFormer-T (5.8 M parameters) was found."""
-        return cls(**parameters)
+        return cls(image_size=image_size, channels=channels, num_classes=num_classes)
 
     @classmethod
-    def small(cls, **parameters: Any) -> Self:
+    def small(
+        cls, *, image_size: int = 224, channels: int = 3, num_classes: int = 1000
+    ) -> AutoFormerSpace:
         """Supernet-S, in which AutoFormer-S (22.9 M parameters) was found."""
-        ranges: dict[str, Any] = {"embed_dims": (320, 384, 448), "heads": (5, 6, 7)}
-        return cls(**{**ranges, **parameters})
+        return cls(
+            image_size=image_size,
+            channels=channels,
+            num_classes=num_classes,
+            embed_dims=(320, 384, 448),
+            heads=(5, 6, 7),
+        )
 
     @classmethod
-    def base(cls, **parameters: Any) -> Self:
+    def base(
+        cls, *, image_size: int = 224, channels: int = 3, num_classes: int = 1000
+    ) -> AutoFormerSpace:
         """Supernet-B, in which AutoFormer-B (53.7 M parameters) was found."""
-        ranges: dict[str, Any] = {
-            "embed_dims": (528, 576, 624),
-            "depths": (14, 15, 16),
-            "heads": (9, 10),
-        }
-        return cls(**{**ranges, **parameters})
+        return cls(
+            image_size=image_size,
+            channels=channels,
+            num_classes=num_classes,
+            embed_dims=(528, 576, 624),
+            depths=(14, 15, 16),
+            heads=(9, 10),
+        )
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
         if min(self.depths, default=0) < 1:

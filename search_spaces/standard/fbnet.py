@@ -4,6 +4,12 @@ The first layer of each stage may halve the map and change the width; there the 
 1x1 convolution with batch normalisation and ReLU, elsewhere it is nothing at all. Kinds whose
 name ends in `g2` split their 1x1 convolutions into two groups and shuffle the channels between.
 
+The parameters of the CIFAR-100 variant equal the published ones, and FBNet-C has the 5,572,200
+parameters of its reimplementations. The published "FLOPs" were counted with the package flopth:
+they are our multiply-accumulates plus 2 for each value behind a batch normalisation, 1 for each
+behind a ReLU (except a block's first, a module that runs twice and is counted once) and 1 for each
+that the last pooling reads. That is 3 to 7 % more, with a rank correlation of 0.9996.
+
 The kinds share weights as in Once-for-All: smaller kernels and widths are parts of the largest,
 only the grouped convolutions are apart. The publication kept the weights of all nine apart.
 
@@ -19,7 +25,16 @@ from dataclasses import dataclass
 
 from records import BadInputError
 from search_spaces.blocks import classifier, conv_norm_act, residual
-from search_spaces.expression import Condition, Dim, Expression, either, is_equal, negate, where
+from search_spaces.expression import (
+    Condition,
+    Dim,
+    Expression,
+    either,
+    is_equal,
+    negate,
+    same,
+    where,
+)
 from search_spaces.network import NetworkBuilder, Tensor
 from search_spaces.space import SearchSpace
 
@@ -89,7 +104,7 @@ class FBNetSpace(SearchSpace):
 def _layer(net: NetworkBuilder, x: Tensor, channels: int, stride: int) -> Tensor:
     block = net.choice("block", BLOCKS)
     is_skipped = is_equal(block, "skip")
-    keeps_shape = stride == 1 and x.channels == channels
+    keeps_shape = stride == 1 and same(x.channels, channels)
     with net.when(negate(is_skipped)):
         y = _bottleneck(net, x, channels, stride, block, shortcut=keeps_shape)
     if keeps_shape:

@@ -1,4 +1,4 @@
-"""Architectures as a publication tabulates them, a column of values a choice, as genes and back."""
+"""Architectures as publications tabulate them, a column of values a choice, as genes and back."""
 
 from __future__ import annotations
 

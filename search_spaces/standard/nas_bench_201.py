@@ -4,9 +4,10 @@ Three stages of equal cells, with residual blocks between them that halve the ma
 channels. A cell has four nodes; each of its six edges carries one of five operations, and a node
 is the sum of the edges into it. All cells of a network are alike, so six choices describe it.
 
-Multiply-accumulates and parameters equal those that the benchmark states (its "FLOPs"): cells
-without a path from input to output count what stands in them all the same, pooling and sums
-count nothing.
+Parameters equal those that the benchmark states, multiply-accumulates its "FLOPs" less one for
+each class, which it counts for the classifier's bias. Pooling and sums count nothing, and what no
+path leads from to the output counts all the same. (Some entries in the benchmark's files of 200
+epochs leave this out, those of 12 epochs do not.)
 
 References:
     Dong & Yang, NAS-Bench-201, ICLR 2020, arXiv 2001.00326; the order of the benchmark's index is
@@ -79,9 +80,7 @@ class NASBench201(SearchSpace):
         super().__post_init__()
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
-        operations = {
-            edge: net.choice(f"edge_{edge[0]}_{edge[1]}", OPERATIONS) for edge in EDGES
-        }
+        operations = {edge: net.choice(f"edge_{edge[0]}_{edge[1]}", OPERATIONS) for edge in EDGES}
         width = self.channels_first
         with net.scope("stem"):
             x = conv_norm_act(net, images, width, kernel=3, activation=None)
@@ -102,7 +101,8 @@ class NASBench201(SearchSpace):
     def index(self, genes: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The benchmark's index (0 to 15624) of each of `n` rows of genes, an array of `n`."""
         checked = self.gene_space.check(genes).astype(np.int64)
-        return _index_of_code()[checked @ _PLACES]
+        index: npt.NDArray[np.int64] = _index_of_code()[checked @ _PLACES]
+        return index
 
     def genes_at(self, index: npt.ArrayLike) -> Genes:
         """The genes at `n` places of the benchmark, an `n x 6` array.
@@ -118,13 +118,16 @@ class NASBench201(SearchSpace):
                 f"{wrong[0] if len(wrong) else wanted.dtype}"
             )
         codes = np.argsort(_index_of_code())[wanted]
-        return (codes[:, None] // _PLACES % len(OPERATIONS)).astype(np.int16)
+        genes: Genes = (codes[:, None] // _PLACES % len(OPERATIONS)).astype(np.int16)
+        return genes
 
     def arch_strings(self, genes: npt.ArrayLike) -> list[str]:
         """The benchmark's string of each row of genes: `|op~source|...|+|...|`."""
         strings = []
         for row in self.gene_space.check(genes):
-            named = [f"{OPERATIONS[g]}~{source}|" for g, (_, source) in zip(row, EDGES, strict=True)]
+            named = [
+                f"{OPERATIONS[g]}~{source}|" for g, (_, source) in zip(row, EDGES, strict=True)
+            ]
             nodes = ("".join(named[:1]), "".join(named[1:3]), "".join(named[3:]))
             strings.append("+".join(f"|{node}" for node in nodes))
         return strings

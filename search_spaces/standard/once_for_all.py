@@ -74,13 +74,13 @@ class OFAMobileNetV3(SearchSpace):
     expansions: tuple[int, ...] = (3, 4, 6)
 
     def __post_init__(self) -> None:
-        if max(self.resolutions, default=1) > self.image_size:
-            raise BadInputError(
-                f"resolutions go up to image_size {self.image_size}, got {max(self.resolutions)}"
-            )
         if min(self.depths, default=0) < 1:
             raise BadInputError(f"a stage has at least one block, got depths {self.depths}")
         super().__post_init__()
+        if max(self.resolutions) > self.image_size:
+            raise BadInputError(
+                f"resolutions go up to image_size {self.image_size}, got {max(self.resolutions)}"
+            )
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
         resolution = net.choice("resolution", self.resolutions)
@@ -96,9 +96,7 @@ class OFAMobileNetV3(SearchSpace):
             with net.scope(f"stage{s}"):
                 x = self._stage(net, x, s)
         with net.scope("head"):
-            x = conv_norm_act(
-                net, x, self._scaled(EXPAND_WIDTH), kernel=1, activation="hardswish"
-            )
+            x = conv_norm_act(net, x, self._scaled(EXPAND_WIDTH), kernel=1, activation="hardswish")
             x = net.linear(net.global_pool(x), self._scaled(MIX_WIDTH), bias=False, name="mix")
             x = net.activation(x, "hardswish", name="mix_activation")
         return net.linear(x, self.num_classes, name="classifier")

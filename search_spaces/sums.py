@@ -1,0 +1,352 @@
+"""How many architectures have which sum over table rows: counted, and drawn from, exactly.
+
+Genes are eliminated one by one. A step joins all tables that read a gene, adds them to the sums so
+far, and forgets the genes that nothing reads any more (bucket elimination, Dechter, Artificial
+Intelligence 113, 1999, along a path: what a step leaves is one table over the genes still alive).
+An entry of this table is not a number but a histogram: how many settings of the forgotten genes
+give which sum. Adding a number to a sum shifts a histogram, forgetting a gene adds histograms.
+Walking back from a sum to the genes, each drawn in proportion to its count, gives uniform draws.
+
+Sums are counted on levels of equal steps. Where all summands are integers with a common divisor
+and few enough levels, the levels are the sums; otherwise each step of the elimination is rounded
+once, and the error is known. Inactive genes are held at 0, so every architecture counts once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from records import BadInputError
+from search_spaces.additive import Factor, activity_factors, factors_of, merged, summed
+from search_spaces.genes import Genes, GeneSpace
+from search_spaces.space import SearchSpace
+from search_spaces.tabulate import Tabulation
+
+MAX_ENTRIES = 1 << 25
+"""Counts that are kept at once, 8 bytes each."""
+
+MAX_ADDITIONS = 1 << 29
+"""Additions, about half a second, that are spent to make levels of exact sums."""
+
+_OBJECT_COST = 64
+"""How much longer and larger Python's integers are than machine numbers, about."""
+
+_OBJECT_LEVELS = 1 << 14
+
+_STARTS = 6
+"""Genes from which an order of elimination is tried."""
+
+_CHUNK = 1 << 22
+"""Weights that are looked at at once when drawing."""
+
+_LARGEST_FLOAT = 1e300
+"""Settings that float64 counts without overflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """One step of the elimination.
+
+    Attributes:
+        before: The genes alive before.
+        after: The genes alive after.
+        forgotten: The genes that are forgotten; the arrays below are over `after + forgotten`.
+        values: What is added to the sum, infinity where the setting is not canonical.
+        source: The entry of the table before.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    forgotten: tuple[int, ...]
+    values: npt.NDArray[np.float64]
+    source: npt.NDArray[np.int64]
+
+
+class SumChain:
+    """The order of elimination and the joined tables of a sum; the levels are not yet chosen.
+
+    Args:
+        space: The space.
+        table: The tabulation over whose rows the metric is a sum.
+        values: The summand of every variant, as in `search_spaces.additive.least`.
+
+    Raises:
+        BadInputError: Rows that hang together too tightly for tables in memory.
+    """
+
+    def __init__(
+        self, space: SearchSpace, table: Tabulation, values: npt.NDArray[np.float64]
+    ) -> None:
+        self.sizes = [int(s) for s in space.gene_space.sizes]
+        self.cardinality = space.cardinality
+        factors = factors_of(table, values, self.sizes) + _canonical(space.gene_space)
+        factors = merged(factors)
+        self.steps = _steps(factors, self.sizes)
+        finite = [step.values[np.isfinite(step.values)] for step in self.steps]
+        self.first = math.fsum(
+            [*(float(f.values) for f in factors if not f.genes), *(v.min() for v in finite)]
+        )
+        self.range = math.fsum(v.max() - v.min() for v in finite)
+        """The greatest sum exceeds the least by no more than this."""
+        whole = not (np.asarray(values) % 1 != 0).any()
+        self.divisor = _divisor(finite) if whole else 0
+        """The greatest common divisor of all differences of sums; 0 where they are no integers."""
+
+    def count_all(self, levels: int) -> SumCounts:
+        """Counts all architectures in integers without rounding; see `count`.
+
+        Args:
+            levels: As in `count`; fewer where counts do not fit in 64 bits, which is slow.
+        """
+        largest = 2 * max(_entries(step.after, self.sizes) for step in self.steps)
+        if self.cardinality < 1 << 64:
+            # numbers on the way may wrap around; the final ones are right modulo 2^64
+            return SumCounts(self, self._width(levels, largest), np.dtype(np.uint64), keep=False)
+        width = self._width(min(levels, _OBJECT_LEVELS), largest * _OBJECT_COST)
+        return SumCounts(self, width, np.dtype(object), keep=False)
+
+    def count(self, levels: int) -> SumCounts:
+        """Counts all architectures so that they can be drawn, in float64.
+
+        Args:
+            levels: At most so many are used where sums have to be rounded; fewer if the counts
+                would not fit in memory.
+
+        Raises:
+            BadInputError: Too many genes are alive at once, or too many settings for floats.
+        """
+        settings = math.prod(self.sizes)
+        if settings > _LARGEST_FLOAT:
+            raise BadInputError(
+                f"a space with 10^{math.log10(settings):.0f} settings is too large to draw from "
+                "by counting; use a search instead"
+            )
+        kept = sum(_entries(step.after, self.sizes) for step in self.steps)
+        return SumCounts(self, self._width(levels, kept), np.dtype(np.float64), keep=True)
+
+    def _width(self, levels: int, kept: int) -> float:
+        """The distance of two levels: of sums if these are affordable, otherwise of the range."""
+        most = MAX_ENTRIES // kept
+        if most < 4 * len(self.steps):
+            raise BadInputError(
+                f"counting needs tables over {kept} settings of choices at once; use a search "
+                "instead"
+            )
+        exact = min(most, MAX_ADDITIONS // sum(len(step.values) for step in self.steps))
+        if self.divisor and self.range / self.divisor < exact:
+            return float(self.divisor)
+        # rounding up adds a level a step at most
+        levels = max(min(levels, most), 4 * len(self.steps)) - len(self.steps)
+        return self.range / levels or 1.0
+
+
+class SumCounts:
+    """How many canonical architectures have a sum on each level.
+
+    Attributes:
+        width: The distance of two levels.
+        first: The sum that level 0 stands for.
+        is_exact: Whether the levels are sums.
+        error: An architecture's sum differs from that of its level by no less than `error[0]` and
+            no more than `error[1]`, apart from rounding; (0, 0) where levels are sums.
+        counts: An array with a count for each level.
+    """
+
+    def __init__(self, chain: SumChain, width: float, dtype: Any, *, keep: bool) -> None:
+        self.width = width
+        self.first = chain.first
+        self.is_exact = width == chain.divisor
+        self._slack = 0.0 if self.is_exact else 1e-12 * (abs(chain.first) + chain.range)
+        self._sizes = chain.sizes
+        self._steps = chain.steps
+        self._shifts: list[npt.NDArray[np.int64]] = []
+        self._tables = [np.ones((1, 1), dtype)]
+        low, high = 0.0, 0.0
+        for step in chain.steps:
+            there = np.isfinite(step.values)
+            above = np.where(there, step.values - step.values.min(), 0.0)
+            shifts = np.rint(above / width).astype(np.int64)
+            missed = above - shifts * width
+            low, high = low + float(missed.min()), high + float(missed.max())
+            self._shifts.append(np.where(there, shifts, -1))
+            self._tables.append(self._count(step, self._shifts[-1], self._tables[-1]))
+            if not keep:
+                del self._tables[:-1]
+        self.error = (low, high)
+        self.counts = self._tables[-1][0]
+
+    def _count(
+        self, step: _Step, shifts: npt.NDArray[np.int64], before: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        entries = math.prod(self._sizes[g] for g in step.after)
+        levels = before.shape[1]
+        table = np.zeros((entries, levels + int(shifts.max())), before.dtype)
+        many = len(shifts) // entries
+        for place in np.flatnonzero(shifts >= 0):
+            shift = shifts[place]
+            table[place // many, shift : shift + levels] += before[step.source[place]]
+        return table
+
+    @property
+    def sums(self) -> npt.NDArray[np.float64]:
+        """The sum that each level stands for, an array like `counts`."""
+        return np.float64(self.first) + np.arange(len(self.counts), dtype=np.float64) * self.width
+
+    def levels(self, low: float, high: float, *, surely: bool = False) -> slice:
+        """The levels on which an architecture with a sum from `low` to `high` can be.
+
+        With `surely`, those on which no other architecture is.
+        """
+        least, most = self.error if surely else self.error[::-1]
+        slack = -self._slack if surely else self._slack
+        begin = (low - self.first - least - slack) / self.width
+        end = (high - self.first - most + slack) / self.width
+        start = math.ceil(min(max(begin, 0.0), float(len(self.counts))))
+        stop = math.floor(min(max(end, -1.0), len(self.counts) - 1.0)) + 1
+        return slice(start, max(start, stop))
+
+    def draw(self, n: int, rng: np.random.Generator, levels: slice) -> Genes:
+        """Draws `n` architectures, uniform over all those on the levels, an `n x d` array.
+
+        Raises:
+            BadInputError: No architecture is on these levels.
+        """
+        weights = self.counts[levels].astype(np.float64)
+        if not weights.any():
+            raise BadInputError(
+                f"no architecture is on the levels from {levels.start} up to {levels.stop}"
+            )
+        total = weights.cumsum()
+        drawn = np.searchsorted(total, rng.random(n) * total[-1], side="right")
+        drawn = levels.start + np.minimum(drawn, np.flatnonzero(weights)[-1])
+        chunk = max(_CHUNK // max(_entries(s.forgotten, self._sizes) for s in self._steps), 1)
+        parts = [self._back(drawn[i : i + chunk], rng) for i in range(0, n, chunk)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self._sizes)), np.int16)
+
+    def _back(self, level: npt.NDArray[np.int64], rng: np.random.Generator) -> Genes:
+        """Draws an architecture for each of the given levels, walking back to the genes."""
+        n = len(level)
+        genes = np.zeros((len(self._sizes), n), np.int16).T
+        entry = np.zeros(n, np.int64)
+        for step, shifts, before in zip(
+            self._steps[::-1], self._shifts[::-1], self._tables[-2::-1], strict=True
+        ):
+            sizes = [self._sizes[g] for g in step.forgotten]
+            many = math.prod(sizes)
+            places = entry[:, None] * many + np.arange(many)
+            left = level[:, None] - shifts[places]
+            inside = (shifts[places] >= 0) & (left >= 0) & (left < before.shape[1])
+            counts = before[step.source[places], np.where(inside, left, 0)]
+            picked = _pick(np.where(inside, counts, 0.0).cumsum(axis=1), rng)
+            place = places[np.arange(n), picked]
+            for gene, value in zip(step.forgotten, np.unravel_index(picked, sizes), strict=True):
+                genes[:, gene] = value
+            level = level - shifts[place]
+            entry = step.source[place]
+        return genes
+
+
+def _pick(cumulated: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """For each row of an `n x k` array of cumulated weights a place, in proportion to them."""
+    drawn = rng.random(len(cumulated)) * cumulated[:, -1]
+    place = (cumulated <= drawn[:, None]).sum(axis=1)
+    # rounding can reach the end: the last place that has a weight
+    last = (cumulated < cumulated[:, -1:]).sum(axis=1)
+    return np.asarray(np.minimum(place, last), np.int64)
+
+
+def _canonical(space: GeneSpace) -> list[Factor]:
+    """Tables of 0 and infinity that leave every architecture one row: inactive genes are 0."""
+    active = activity_factors(space)
+    factors = []
+    for gene, size in enumerate(space.sizes):
+        factors.append(Factor((gene,), np.zeros(size)))  # every gene is counted
+        if gene in active:
+            # the gene's own axis, after those of its conditions
+            off = active[gene].values[..., None] == 0
+            excess = np.where(off & (np.arange(size) > 0), math.inf, 0.0)
+            factors.append(Factor((*active[gene].genes, gene), excess))
+    return factors
+
+
+def _divisor(parts: Sequence[npt.NDArray[np.float64]]) -> int:
+    """The greatest common divisor of all differences of integers; 0 where floats lose some."""
+    if math.fsum(np.abs(part).max() for part in parts) > 1 << 53:
+        return 0
+    apart = np.concatenate([part - part.min() for part in parts])
+    return max(int(np.gcd.reduce(apart.astype(np.int64))), 1)
+
+
+def _steps(factors: Sequence[Factor], sizes: Sequence[int]) -> list[_Step]:
+    """The steps of the cheapest of a few greedy orders."""
+    reads = [frozenset(f.genes) for f in factors if f.genes]
+    neighbours = [frozenset[int]().union(*(r for r in reads if g in r)) for g in range(len(sizes))]
+    starts = sorted(range(len(sizes)), key=lambda g: (_entries(neighbours[g], sizes), g))
+    tried = [*starts[:_STARTS], 0, len(sizes) - 1]
+    orders = [_order(start, neighbours, sizes) for start in dict.fromkeys(tried)]
+    order = min(orders, key=lambda o: _cost(o, neighbours, sizes))
+    return _along(order, [f for f in factors if f.genes], sizes)
+
+
+def _entries(genes: frozenset[int] | Sequence[int], sizes: Sequence[int]) -> int:
+    return math.prod(sizes[g] for g in genes)
+
+
+def _order(start: int, neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> list[int]:
+    """Eliminates the gene next that leaves the fewest settings alive, from those nearby."""
+    order, alive, left = list[int](), frozenset[int](), frozenset(range(len(sizes)))
+    near = frozenset({start})
+    while left:
+        unions = {g: alive | (neighbours[g] & left) for g in near}
+        gene = min(
+            near, key=lambda g: (_entries(unions[g] - {g}, sizes), _entries(unions[g], sizes), g)
+        )
+        order.append(gene)
+        alive, left = unions[gene] - {gene}, left - {gene}
+        near = frozenset(g for g in left if neighbours[g] & alive) or left
+    return order
+
+
+def _cost(order: Sequence[int], neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> int:
+    """The settings that all steps of an order look at together."""
+    total, alive, done = 0, frozenset[int](), frozenset[int]()
+    for gene in order:
+        union = alive | (neighbours[gene] - done)
+        total += _entries(union, sizes)
+        alive, done = union - {gene}, done | {gene}
+    return total
+
+
+def _along(order: Sequence[int], factors: Sequence[Factor], sizes: Sequence[int]) -> list[_Step]:
+    """The steps of an order: a gene whose tables are all joined is forgotten with it."""
+    left, before = list(factors), tuple[int, ...]()
+    steps: list[_Step] = []
+    for gene in order:
+        joining = [f for f in left if gene in f.genes]
+        if not joining and gene not in before:
+            continue  # forgotten with an earlier one
+        left = [f for f in left if gene not in f.genes]
+        union = sorted(set(before).union(*(f.genes for f in joining)))
+        read = {g for f in left for g in f.genes}
+        after = tuple(g for g in union if g in read)
+        forgotten = tuple(g for g in union if g not in read)
+        values = summed(joining, (*after, *forgotten), sizes)
+        places = np.arange(_entries(before, sizes)).reshape([sizes[g] for g in before])
+        spread = summed([Factor(before, places.astype(np.float64))], (*after, *forgotten), sizes)
+        steps.append(
+            _Step(
+                before=before,
+                after=after,
+                forgotten=forgotten,
+                values=values.ravel(),
+                source=spread.ravel().astype(np.int64),
+            )
+        )
+        before = after
+    return steps

@@ -1,0 +1,184 @@
+"""Weight sharing: a set of elastic primitives that runs any network cut from them.
+
+`Supernet` binds it to a search space. A network trained by itself is the same machinery with one
+variant a layer (`supernet.alone`), so both are trained by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from records import BadInputError, array_hash
+from search_spaces import Graph, Layer
+from supernet.elastic import ELASTIC, BatchNorm, ElasticPrimitive, Weights
+from supernet.subnet import Subnet
+
+Statistics: TypeAlias = Mapping[str, Weights]
+"""For each batch-norm layer of one subnet its `running_mean` and `running_var`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Noise:
+    """Regularisation of one forward pass in training.
+
+    Attributes:
+        drop_path: Chance that an image goes without a residual branch; the branch is scaled up
+            in the others (Huang et al., Stochastic Depth, ECCV 2016, arXiv 1603.09382). It rises
+            linearly from 0 at the first branch to this at the last.
+        dropout: Chance that an input of the classifier is set to 0.
+        generator: The source of randomness.
+    """
+
+    drop_path: float
+    dropout: float
+    generator: torch.Generator
+
+    def on_branch(self, branch: Tensor, depth: float) -> Tensor:
+        """A residual branch, left out for some images; `depth` runs from 0 to 1."""
+        keep = 1 - self.drop_path * depth
+        if keep >= 1:
+            return branch
+        shape = (len(branch),) + (1,) * (branch.ndim - 1)
+        kept = torch.rand(shape, generator=self.generator) < keep
+        return branch * (kept.to(branch) / keep)
+
+    def on_features(self, features: Tensor) -> Tensor:
+        """The classifier's inputs, some set to 0."""
+        if self.dropout <= 0:
+            return features
+        kept = torch.rand(features.shape, generator=self.generator) >= self.dropout
+        return features * (kept.to(features) / (1 - self.dropout))
+
+
+class ElasticNetwork(nn.Module):
+    """Elastic primitives by layer name.
+
+    Batch-norm statistics are never part of it: a network's are computed by `recalibrate` and
+    passed in, so no network spoils another's.
+
+    Args:
+        layers: For every declared layer its name, primitive and distinct variants.
+        seed: Seed of the initial weights.
+    """
+
+    def __init__(self, layers: Iterable[tuple[str, str, Sequence[Layer]]], *, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        modules: dict[str, ElasticPrimitive] = {}
+        for name, operator, variants in layers:
+            module = ELASTIC[operator](variants)
+            module.reset(generator)
+            modules[module_name(name)] = module
+        self.primitives = nn.ModuleDict(modules)
+
+    def primitive(self, layer: Layer) -> ElasticPrimitive:
+        """The shared weights that a layer's are cut from."""
+        module = self.primitives[module_name(layer.name)]
+        assert isinstance(module, ElasticPrimitive)
+        return module
+
+    def run(
+        self,
+        images: Tensor,
+        graph: Graph,
+        statistics: Statistics | None = None,
+        *,
+        noise: Noise | None = None,
+        seen: dict[str, list[tuple[Tensor, Tensor]]] | None = None,
+    ) -> Tensor:
+        """Logits `n x classes` of the network of a graph.
+
+        Args:
+            images: `n x channels x height x width`.
+            graph: The network's layers.
+            statistics: Its batch-norm statistics; where missing, those of this batch are used.
+            noise: Regularisation in training.
+            seen: Collects mean and variance of every batch norm's input.
+        """
+        first = graph.layers[0]
+        if images.shape[1:] != (first.channels, first.height, first.width):
+            raise BadInputError(
+                f"images must be n x {first.channels} x {first.height} x {first.width}, "
+                f"got shape {tuple(images.shape)}"
+            )
+        outputs = [images]
+        for place, layer in enumerate(graph.layers[1:], start=1):
+            primitive = self.primitive(layer)
+            inputs = [outputs[i] for i in layer.inputs]
+            weights = primitive.weights(layer)
+            if statistics and layer.name in statistics:
+                weights = {**weights, **statistics[layer.name]}
+            if seen is not None and isinstance(primitive, BatchNorm):
+                variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+                seen.setdefault(layer.name, []).append((mean, variance))
+            if noise is not None:
+                inputs = _with_noise(noise, graph, place, inputs)
+            outputs.append(primitive.run(layer, inputs, weights))
+        return outputs[-1]
+
+    @torch.no_grad()
+    def recalibrate_graph(self, graph: Graph, batches: Iterable[Tensor]) -> Statistics:
+        """Batch-norm statistics of a network, see `Supernet.recalibrate`."""
+        seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        counts: list[int] = []
+        if any(layer.operator == "batch_norm" for layer in graph.layers):
+            for images in batches:
+                self.run(images, graph, seen=seen)
+                counts.append(len(images))
+            if not seen:
+                raise BadInputError("recalibration needs at least one batch of images")
+        return {
+            name: {
+                "running_mean": _weighted([mean for mean, _ in values], counts),
+                "running_var": _weighted([variance for _, variance in values], counts),
+            }
+            for name, values in seen.items()
+        }
+
+    @torch.no_grad()
+    def extract_graph(self, graph: Graph, statistics: Statistics | None = None) -> Subnet:
+        """A network as a plain module, see `Supernet.extract`."""
+        weights: dict[str, Tensor] = {}
+        for layer in graph.layers[1:]:
+            parts = dict(self.primitive(layer).weights(layer))
+            if layer.operator == "batch_norm":
+                if statistics is None or layer.name not in statistics:
+                    raise BadInputError(
+                        f"layer {layer.name!r} has no batch-norm statistics: call "
+                        "supernet.recalibrate(architecture, batches) and pass the result"
+                    )
+                parts.update(statistics[layer.name], num_batches_tracked=torch.tensor(0))
+            for name, value in parts.items():
+                weights[f"layers.{module_name(layer.name)}.{name}"] = value.detach().clone()
+        return Subnet(graph, weights).eval()
+
+    def weights_hash(self) -> str:
+        """Identifies the shared weights."""
+        return array_hash({k: v.detach().cpu().numpy() for k, v in self.state_dict().items()})
+
+
+def module_name(layer: str) -> str:
+    """A layer's name as torch allows it in modules, without dots."""
+    return layer.replace(".", "_")
+
+
+def _with_noise(noise: Noise, graph: Graph, place: int, inputs: list[Tensor]) -> list[Tensor]:
+    layer = graph.layers[place]
+    if layer.operator == "add" and noise.drop_path > 0:
+        # the branch is the input that was computed last
+        branch = max(range(2), key=lambda k: layer.inputs[k])
+        inputs[branch] = noise.on_branch(inputs[branch], place / (len(graph.layers) - 1))
+    elif place == len(graph.layers) - 1 and layer.operator == "linear":
+        inputs[0] = noise.on_features(inputs[0])
+    return inputs
+
+
+def _weighted(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """The mean of tensors of one shape, weighted by counts."""
+    shares = torch.tensor(counts) / sum(counts)
+    return torch.stack(list(values), dim=-1) @ shares.to(values[0])

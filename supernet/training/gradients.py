@@ -1,0 +1,113 @@
+"""How the gradients of a step's members become one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from supernet.training.members import check_share
+
+Gradients: TypeAlias = list[Tensor | None]
+"""One gradient for each parameter; None where no member uses it."""
+
+
+class Combination(ABC):
+    """Makes one gradient of the largest network's and the others' summed one."""
+
+    needs_both: bool = False
+    """Whether the two are kept apart, which costs one more copy of the gradient."""
+
+    @abstractmethod
+    def combine(
+        self, largest: Gradients, others: Gradients, members: int, progress: float
+    ) -> Gradients:
+        """The gradient of the step.
+
+        Args:
+            largest: Of the largest network.
+            others: Summed over the other members.
+            members: How many members there were.
+            progress: The share of the steps that is done.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SumOfMembers(Combination):
+    """The sum, as in AttentiveNAS; its learning rates assume it."""
+
+    def combine(
+        self, largest: Gradients, others: Gradients, members: int, progress: float
+    ) -> Gradients:
+        return added(largest, others)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanOfMembers(Combination):
+    """The mean, so that the rate need not change with the number of members."""
+
+    def combine(
+        self, largest: Gradients, others: Gradients, members: int, progress: float
+    ) -> Gradients:
+        return [None if g is None else g / members for g in added(largest, others)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectConflicts(Combination):
+    """Removes from the largest network's gradient what works against the others'.
+
+    For each weight tensor, with `g_s` of the largest and `g_u` of the others,
+
+        g = g_u + g_s + lambda g_u,   lambda = clip(-<g_s, g_u> / (|g_u|^2 + 1e-6), 0, bound),
+
+    so where they conflict the others win. Tensors that the others do not use keep `g_s`.
+
+    Attributes:
+        after_share: Share of the steps with the plain sum beforehand.
+        bound: The greatest lambda.
+
+    References:
+        Gong et al., NASViT, ICLR 2022, and its released code.
+    """
+
+    after_share: float = 0.3
+    bound: float = 2.0
+    needs_both = True
+
+    def __post_init__(self) -> None:
+        check_share("after_share", self.after_share)
+
+    def combine(
+        self, largest: Gradients, others: Gradients, members: int, progress: float
+    ) -> Gradients:
+        if progress < self.after_share:
+            return added(largest, others)
+        return [
+            (s if u is None else u) if s is None or u is None else self._project(s, u)
+            for s, u in zip(largest, others, strict=True)
+        ]
+
+    def _project(self, s: Tensor, u: Tensor) -> Tensor:
+        factor = -(s * u).sum() / ((u * u).sum() + 1e-6)
+        return s + u * (1 + factor.clamp(0, self.bound))
+
+
+def added(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> Gradients:
+    """The sum of two lists of gradients; None where both have none."""
+    return [
+        b if a is None else a if b is None else a + b for a, b in zip(first, second, strict=True)
+    ]
+
+
+def cosine(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
+    """The cosine between two gradients over the weights that both use; NaN where one is zero."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return float("nan")
+    product = torch.stack([(a * b).sum() for a, b in pairs]).sum()
+    norms = [torch.stack([(g[k] * g[k]).sum() for g in pairs]).sum().sqrt() for k in range(2)]
+    return float(product / (norms[0] * norms[1]))
