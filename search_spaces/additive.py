@@ -155,9 +155,9 @@ def _rows(
     ends = np.append(table.offsets[1:], table.variants)
     factors = []
     for strides, start, end in zip(table.strides, table.offsets, ends, strict=True):
-        genes = sorted(np.flatnonzero(strides), key=lambda j: -strides[j])
+        genes = sorted(np.flatnonzero(strides).tolist(), key=lambda j: -strides[j])
         shape = [sizes[j] for j in genes]
-        factors.append(Factor(tuple(int(j) for j in genes), values[start:end].reshape(shape)))
+        factors.append(Factor(tuple(genes), values[start:end].reshape(shape)))
     return factors
 
 

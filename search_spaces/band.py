@@ -6,14 +6,13 @@ over the canonical architectures in the band, up to the rounding of floats. With
 the whole space instead, a narrow band costs hundreds of draws for each one that is kept, and a
 band at the end of the range is never met.
 
-For any other metric `search_in_band` looks for architectures with a bounded number of evaluations.
-What it finds is not uniform.
+For any other metric there is `search_spaces.band_search`, whose architectures are not uniform.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +30,6 @@ _LEVELS = (1024, 1 << 17)
 
 _MOST_DRAWN = 1 << 20
 """Draws, some ten seconds, after which a band is given up."""
-
-_BATCH = 1024
-_PARENTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +67,6 @@ class MetricDistribution:
     error: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundInBand:
-    """Architectures in a band that a search found; they are not drawn uniformly.
-
-    Attributes:
-        genes: A `k x d` array of distinct architectures; `k` may be less than was asked for.
-        values: Their metric, an array of length `k`.
-        evaluated: How many architectures the search looked at.
-    """
-
-    genes: Genes
-    values: npt.NDArray[np.float64]
-    evaluated: int
-
-
 def sample_in_band(
     space: SearchSpace,
     n: int,
@@ -117,7 +98,7 @@ def sample_in_band(
         BadInputError: A band that is none, rows that hang together too tightly.
     """
     table, values = _metric(space, table, values)
-    _check_band(low, high)
+    check_band(low, high)
     chain = SumChain(space, table, values)
     counts = chain.count(_levels(chain, low, high))
     wide = counts.levels(low, high)
@@ -159,7 +140,7 @@ def count_in_band(
         BadInputError: A band that is none, rows that hang together too tightly.
     """
     table, values = _metric(space, table, values)
-    _check_band(low, high)
+    check_band(low, high)
     chain = SumChain(space, table, values)
     counts = chain.count_all(min(8 * _levels(chain, low, high), _LEVELS[1]))
     surely, maybe = (counts.counts[counts.levels(low, high, surely=s)] for s in (True, False))
@@ -204,80 +185,6 @@ def distribution(
     )
 
 
-def search_in_band(
-    space: SearchSpace,
-    metric: Callable[[Genes], npt.NDArray[np.float64]],
-    n: int,
-    rng: np.random.Generator,
-    low: float,
-    high: float,
-    *,
-    evaluations: int = 50_000,
-) -> FoundInBand:
-    """Looks for `n` distinct architectures with a metric in `[low, high]`, by evolution.
-
-    Half of the architectures looked at are random draws of the space, the others crossovers and
-    mutations of those nearest to the band.
-
-    Args:
-        space: The space.
-        metric: The metric of an `n x d` array of canonical genes, an array of length `n`; a NaN
-            is in no band.
-        n: How many.
-        rng: The source of randomness.
-        low: The least metric.
-        high: The greatest metric.
-        evaluations: At most so many architectures are looked at (rounded up to a thousand).
-
-    Raises:
-        InfeasibleLimitError: None was found; the nearest metric found is named.
-        BadInputError: A band that is none.
-    """
-    _check_band(low, high)
-    parents, away = np.zeros((0, len(space.choices)), np.int16), np.zeros(0)
-    closest, evaluated = math.nan, 0
-    found: dict[bytes, tuple[Genes, float]] = {}
-    genes = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
-    while len(found) < n and evaluated < evaluations:
-        values = np.asarray(metric(genes), np.float64)
-        evaluated += len(genes)
-        distance = np.maximum(np.maximum(low - values, values - high), 0.0)
-        distance = np.where(np.isnan(values), np.inf, distance)
-        found |= {genes[i].tobytes(): (genes[i], values[i]) for i in np.flatnonzero(distance == 0)}
-        if distance.min() < away.min(initial=math.inf):
-            closest = float(values[distance.argmin()])
-        parents, away = _nearest(
-            np.concatenate([parents, genes]), np.concatenate([away, distance]), rng
-        )
-        pick = rng.integers(len(parents), size=(2, _BATCH // 2))
-        children = space.crossover(parents[pick[0]], parents[pick[1]], rng)
-        children = space.mutate(children, rng, float(rng.choice([0.0, 0.05, 0.2])))
-        genes = np.concatenate([space.sample(_BATCH // 2, rng), children])
-    if not found and n > 0:
-        raise InfeasibleLimitError(
-            f"no architecture of {space.name!r} was found from {low:g} to {high:g} among "
-            f"{evaluated}: the nearest found has {closest:g}; widen the band or allow more "
-            "evaluations",
-            closest,
-        )
-    kept = list(found.values())[:n]
-    return FoundInBand(
-        genes=np.array([row for row, _ in kept], np.int16).reshape(-1, len(space.choices)),
-        values=np.array([value for _, value in kept]),
-        evaluated=evaluated,
-    )
-
-
-def _nearest(
-    genes: Genes, distance: npt.NDArray[np.float64], rng: np.random.Generator
-) -> tuple[Genes, npt.NDArray[np.float64]]:
-    """The distinct rows nearest to the band; which of those inside stay is drawn."""
-    _, first = np.unique(genes, axis=0, return_index=True)
-    first = rng.permutation(first)
-    first = first[np.argsort(distance[first], kind="stable")[:_PARENTS]]
-    return genes[first], distance[first]
-
-
 def _metric(
     space: SearchSpace, table: Tabulation | None, values: npt.NDArray[np.float64] | str
 ) -> tuple[Tabulation, npt.NDArray[np.float64]]:
@@ -288,7 +195,8 @@ def _metric(
     return table or space.layers, np.asarray(values, np.float64)
 
 
-def _check_band(low: float, high: float) -> None:
+def check_band(low: float, high: float) -> None:
+    """Refuses a band whose ends are no numbers or change places."""
     if not low <= high:
         raise BadInputError(f"a band goes from a number up to another, got {low} to {high}")
 

@@ -91,7 +91,13 @@ class Builder:
 
     @contextmanager
     def when(self, condition: Condition) -> Iterator[None]:
-        """Declares choices and layers that are there only where the condition holds."""
+        """Declares choices and layers that are there only where the condition holds.
+
+        Raises:
+            BadInputError: An integer: `~` of a plain truth value, which Python takes for a number.
+        """
+        if type(condition) is int:
+            raise BadInputError(f"a condition is true or false, got {condition}; negate(...) for ~")
         outer = self._condition
         self._condition = self._fold(both(outer, condition))
         try:

@@ -71,7 +71,7 @@ class Restricted(SearchSpace):
                 f"{base.name}.build declares the choices {sorted(foreign)} only where others are "
                 "restricted; it must declare the same choices always"
             )
-        if not self.choices:
+        if all(c.active_if is False for c in self.choices):
             raise BadInputError(
                 f"nothing is left to choose in this restriction of {base.name}: keep two values "
                 "of some choice; a single network is `space.graph(genes)`"
@@ -79,7 +79,14 @@ class Restricted(SearchSpace):
         super().__post_init__()
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
-        return self.base.build(net, images)
+        try:
+            return self.base.build(net, images)
+        except (AttributeError, TypeError) as error:
+            raise BadInputError(
+                f"{self.base.name}.build does not take the restriction to {dict(self.allowed)} "
+                f"({error}); where one value is left, the choice is that plain value: write "
+                "`is_equal(a, b)` and `negate(a)` for `a.equals(b)` and `~a`"
+            ) from error
 
     def _builder(self) -> NetworkBuilder:
         return NetworkBuilder(dict(self.allowed))

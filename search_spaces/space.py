@@ -23,7 +23,8 @@ from search_spaces.genes import Genes, GeneSpace, Mask, Measure
 from search_spaces.graph import Graph, Layer
 from search_spaces.layer_table import LayerTable, tabulate_layers
 from search_spaces.network import NetworkBuilder, Node, Tensor
-from search_spaces.primitives import ATTRIBUTES, operator_index
+from search_spaces.primitives import ATTRIBUTES
+from search_spaces.shapes import check_shapes
 from search_spaces.tabulate import Tabulation, all_genes
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class SearchSpace(ABC):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise BadInputError(f"{name} must be an integer >= {least}, got {value!r}")
-        self._check_shapes()
+        check_shapes(self.name, self.choices, self.nodes, self.layers)
         _ = self.gene_space  # refuses choices that cannot stand together
 
     @property
@@ -312,53 +313,6 @@ class SearchSpace(ABC):
             )
             place[index] = len(layers) - 1
         return Graph(layers=tuple(layers))
-
-    def _check_shapes(self) -> None:
-        """Catches, for every variant of every layer, sizes that no network can have."""
-        columns = self.layers.columns
-        there = columns["active"] > 0
-        rows = self.layers.row_of_variant()
-
-        def refuse(wrong: npt.NDArray[np.bool_], why: str) -> None:
-            bad = np.flatnonzero(wrong & there)
-            if len(bad):
-                node, setting = self.nodes[rows[bad[0]]], self._setting(bad[0])
-                raise BadInputError(f"{self.name}: layer {node.name!r} {why}{setting}")
-
-        for size in ("channels", "height", "width"):
-            refuse(columns[size] < 1, f"would have {size} below 1: use fewer or smaller strides")
-        conv = columns["operator"] == operator_index("conv2d")
-        refuse(
-            conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
-            "has a kernel (or patch) larger than its input",
-        )
-        depthwise = columns["groups"] == columns["in_channels"]
-        for row, node in enumerate(self.nodes):
-            mine = np.flatnonzero((rows == row) & conv & there)
-            if len(mine) and not depthwise[mine].all() and len(set(columns["groups"][mine])) > 1:
-                raise BadInputError(
-                    f"{self.name}: layer {node.name!r} has several numbers of groups "
-                    f"({sorted(set(columns['groups'][mine].tolist()))}), whose weights mean "
-                    "different things; declare one layer for each inside `with net.when(...)`"
-                )
-        patch = conv & (columns["padding"] == 0) & (columns["kernel"] == columns["stride"])
-        refuse(
-            patch & (columns["in_height"] % np.maximum(columns["kernel"], 1) != 0),
-            "cuts the image into patches that do not cover it: image_size must be a multiple "
-            "of every patch size",
-        )
-
-    def _setting(self, variant: int) -> str:
-        """The choices that a variant of the layer tabulation stands for, as a text."""
-        table = self.layers
-        row = int(np.searchsorted(table.offsets, variant, side="right")) - 1
-        code = variant - int(table.offsets[row])
-        values = [
-            f"{c.name}={c.values[code // int(place) % len(c.values)]}"
-            for c, place in zip(self.choices, table.strides[row], strict=True)
-            if place
-        ]
-        return f" (with {', '.join(values)})" if values else ""
 
     # ---- files -------------------------------------------------------------------------------
 

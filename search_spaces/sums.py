@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from records import BadInputError
-from search_spaces.additive import Factor, activity_factors, factors_of, merged, summed
-from search_spaces.genes import Genes, GeneSpace
+from search_spaces.additive import factors_of, merged
+from search_spaces.elimination import Step, canonical_factors, elimination, entries
+from search_spaces.genes import Genes
 from search_spaces.space import SearchSpace
 from search_spaces.tabulate import Tabulation
 
@@ -35,37 +35,16 @@ MAX_ADDITIONS = 1 << 29
 """Additions, about half a second, that are spent to make levels of exact sums."""
 
 _OBJECT_COST = 64
-"""How much longer and larger Python's integers are than machine numbers, about."""
+"""How much longer Python's integers take than machine numbers, about."""
 
 _OBJECT_LEVELS = 1 << 14
-
-_STARTS = 6
-"""Genes from which an order of elimination is tried."""
+"""Rounded levels on which Python's integers are counted."""
 
 _CHUNK = 1 << 22
 """Weights that are looked at at once when drawing."""
 
 _LARGEST_FLOAT = 1e300
 """Settings that float64 counts without overflow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """One step of the elimination.
-
-    Attributes:
-        before: The genes alive before.
-        after: The genes alive after.
-        forgotten: The genes that are forgotten; the arrays below are over `after + forgotten`.
-        values: What is added to the sum, infinity where the setting is not canonical.
-        source: The entry of the table before.
-    """
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    forgotten: tuple[int, ...]
-    values: npt.NDArray[np.float64]
-    source: npt.NDArray[np.int64]
 
 
 class SumChain:
@@ -85,9 +64,9 @@ class SumChain:
     ) -> None:
         self.sizes = [int(s) for s in space.gene_space.sizes]
         self.cardinality = space.cardinality
-        factors = factors_of(table, values, self.sizes) + _canonical(space.gene_space)
+        factors = factors_of(table, values, self.sizes) + canonical_factors(space.gene_space)
         factors = merged(factors)
-        self.steps = _steps(factors, self.sizes)
+        self.steps = elimination(factors, self.sizes)
         finite = [step.values[np.isfinite(step.values)] for step in self.steps]
         self.first = math.fsum(
             [*(float(f.values) for f in factors if not f.genes), *(v.min() for v in finite)]
@@ -104,11 +83,11 @@ class SumChain:
         Args:
             levels: As in `count`; fewer where counts do not fit in 64 bits, which is slow.
         """
-        largest = 2 * max(_entries(step.after, self.sizes) for step in self.steps)
+        largest = 2 * max(entries(step.after, self.sizes) for step in self.steps)
         if self.cardinality < 1 << 64:
             # numbers on the way may wrap around; the final ones are right modulo 2^64
             return SumCounts(self, self._width(levels, largest), np.dtype(np.uint64), keep=False)
-        width = self._width(min(levels, _OBJECT_LEVELS), largest * _OBJECT_COST)
+        width = self._width(min(levels, _OBJECT_LEVELS), 5 * largest, _OBJECT_COST)
         return SumCounts(self, width, np.dtype(object), keep=False)
 
     def count(self, levels: int) -> SumCounts:
@@ -127,10 +106,10 @@ class SumChain:
                 f"a space with 10^{math.log10(settings):.0f} settings is too large to draw from "
                 "by counting; use a search instead"
             )
-        kept = sum(_entries(step.after, self.sizes) for step in self.steps)
+        kept = sum(entries(step.after, self.sizes) for step in self.steps)
         return SumCounts(self, self._width(levels, kept), np.dtype(np.float64), keep=True)
 
-    def _width(self, levels: int, kept: int) -> float:
+    def _width(self, levels: int, kept: int, cost: int = 1) -> float:
         """The distance of two levels: of sums if these are affordable, otherwise of the range."""
         most = MAX_ENTRIES // kept
         if most < 4 * len(self.steps):
@@ -138,7 +117,8 @@ class SumChain:
                 f"counting needs tables over {kept} settings of choices at once; use a search "
                 "instead"
             )
-        exact = min(most, MAX_ADDITIONS // sum(len(step.values) for step in self.steps))
+        additions = cost * sum(len(step.values) for step in self.steps)
+        exact = min(most, MAX_ADDITIONS // additions)
         if self.divisor and self.range / self.divisor < exact:
             return float(self.divisor)
         # rounding up adds a level a step at most
@@ -182,7 +162,7 @@ class SumCounts:
         self.counts = self._tables[-1][0]
 
     def _count(
-        self, step: _Step, shifts: npt.NDArray[np.int64], before: npt.NDArray[Any]
+        self, step: Step, shifts: npt.NDArray[np.int64], before: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:
         entries = math.prod(self._sizes[g] for g in step.after)
         levels = before.shape[1]
@@ -225,7 +205,7 @@ class SumCounts:
         total = weights.cumsum()
         drawn = np.searchsorted(total, rng.random(n) * total[-1], side="right")
         drawn = levels.start + np.minimum(drawn, np.flatnonzero(weights)[-1])
-        chunk = max(_CHUNK // max(_entries(s.forgotten, self._sizes) for s in self._steps), 1)
+        chunk = max(_CHUNK // max(entries(s.forgotten, self._sizes) for s in self._steps), 1)
         parts = [self._back(drawn[i : i + chunk], rng) for i in range(0, n, chunk)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self._sizes)), np.int16)
 
@@ -261,92 +241,9 @@ def _pick(cumulated: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.N
     return np.asarray(np.minimum(place, last), np.int64)
 
 
-def _canonical(space: GeneSpace) -> list[Factor]:
-    """Tables of 0 and infinity that leave every architecture one row: inactive genes are 0."""
-    active = activity_factors(space)
-    factors = []
-    for gene, size in enumerate(space.sizes):
-        factors.append(Factor((gene,), np.zeros(size)))  # every gene is counted
-        if gene in active:
-            # the gene's own axis, after those of its conditions
-            off = active[gene].values[..., None] == 0
-            excess = np.where(off & (np.arange(size) > 0), math.inf, 0.0)
-            factors.append(Factor((*active[gene].genes, gene), excess))
-    return factors
-
-
 def _divisor(parts: Sequence[npt.NDArray[np.float64]]) -> int:
     """The greatest common divisor of all differences of integers; 0 where floats lose some."""
     if math.fsum(np.abs(part).max() for part in parts) > 1 << 53:
         return 0
     apart = np.concatenate([part - part.min() for part in parts])
     return max(int(np.gcd.reduce(apart.astype(np.int64))), 1)
-
-
-def _steps(factors: Sequence[Factor], sizes: Sequence[int]) -> list[_Step]:
-    """The steps of the cheapest of a few greedy orders."""
-    reads = [frozenset(f.genes) for f in factors if f.genes]
-    neighbours = [frozenset[int]().union(*(r for r in reads if g in r)) for g in range(len(sizes))]
-    starts = sorted(range(len(sizes)), key=lambda g: (_entries(neighbours[g], sizes), g))
-    tried = [*starts[:_STARTS], 0, len(sizes) - 1]
-    orders = [_order(start, neighbours, sizes) for start in dict.fromkeys(tried)]
-    order = min(orders, key=lambda o: _cost(o, neighbours, sizes))
-    return _along(order, [f for f in factors if f.genes], sizes)
-
-
-def _entries(genes: frozenset[int] | Sequence[int], sizes: Sequence[int]) -> int:
-    return math.prod(sizes[g] for g in genes)
-
-
-def _order(start: int, neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> list[int]:
-    """Eliminates the gene next that leaves the fewest settings alive, from those nearby."""
-    order, alive, left = list[int](), frozenset[int](), frozenset(range(len(sizes)))
-    near = frozenset({start})
-    while left:
-        unions = {g: alive | (neighbours[g] & left) for g in near}
-        gene = min(
-            near, key=lambda g: (_entries(unions[g] - {g}, sizes), _entries(unions[g], sizes), g)
-        )
-        order.append(gene)
-        alive, left = unions[gene] - {gene}, left - {gene}
-        near = frozenset(g for g in left if neighbours[g] & alive) or left
-    return order
-
-
-def _cost(order: Sequence[int], neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> int:
-    """The settings that all steps of an order look at together."""
-    total, alive, done = 0, frozenset[int](), frozenset[int]()
-    for gene in order:
-        union = alive | (neighbours[gene] - done)
-        total += _entries(union, sizes)
-        alive, done = union - {gene}, done | {gene}
-    return total
-
-
-def _along(order: Sequence[int], factors: Sequence[Factor], sizes: Sequence[int]) -> list[_Step]:
-    """The steps of an order: a gene whose tables are all joined is forgotten with it."""
-    left, before = list(factors), tuple[int, ...]()
-    steps: list[_Step] = []
-    for gene in order:
-        joining = [f for f in left if gene in f.genes]
-        if not joining and gene not in before:
-            continue  # forgotten with an earlier one
-        left = [f for f in left if gene not in f.genes]
-        union = sorted(set(before).union(*(f.genes for f in joining)))
-        read = {g for f in left for g in f.genes}
-        after = tuple(g for g in union if g in read)
-        forgotten = tuple(g for g in union if g not in read)
-        values = summed(joining, (*after, *forgotten), sizes)
-        places = np.arange(_entries(before, sizes)).reshape([sizes[g] for g in before])
-        spread = summed([Factor(before, places.astype(np.float64))], (*after, *forgotten), sizes)
-        steps.append(
-            _Step(
-                before=before,
-                after=after,
-                forgotten=forgotten,
-                values=values.ravel(),
-                source=spread.ravel().astype(np.int64),
-            )
-        )
-        before = after
-    return steps

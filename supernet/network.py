@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from records import BadInputError, array_hash
 from search_spaces import Graph, Layer
-from supernet.elastic import ELASTIC, BatchNorm, ElasticPrimitive, Weights
+from supernet.elastic import ELASTIC, ElasticPrimitive, Weights
 from supernet.subnet import Subnet
+
+MOST_PLANS = 512
 
 Statistics: TypeAlias = Mapping[str, Weights]
 """For each batch-norm layer of one subnet its `running_mean` and `running_var`."""
@@ -55,6 +57,37 @@ class Noise:
         return features * (kept.to(features) / (1 - self.dropout))
 
 
+class Operation:
+    """A layer bound to its primitive.
+
+    Without gradients, weights that are slices are cut once: a slice sees all later changes of the
+    weights that it is cut from. Where these were moved in memory they are cut anew.
+    """
+
+    __slots__ = ("_cut", "_parameters", "_places", "is_norm", "layer", "primitive", "sources")
+
+    def __init__(self, layer: Layer, primitive: ElasticPrimitive) -> None:
+        self.layer = layer
+        self.primitive = primitive
+        self.sources = layer.inputs
+        self.is_norm = layer.operator == "batch_norm"
+        sliced = primitive.is_slice(layer)
+        self._parameters = tuple(primitive.parameters()) if sliced else None
+        self._places: list[int] = []
+        self._cut: Weights = {}
+
+    def weights(self) -> Weights:
+        """The layer's weights."""
+        parameters = self._parameters
+        if parameters is None or torch.is_grad_enabled():
+            return self.primitive.weights(self.layer)
+        places = [p.data_ptr() for p in parameters]
+        if places != self._places:
+            self._cut = self.primitive.weights(self.layer)
+            self._places = places
+        return self._cut
+
+
 class ElasticNetwork(nn.Module):
     """Elastic primitives by layer name.
 
@@ -75,6 +108,7 @@ class ElasticNetwork(nn.Module):
             module.reset(generator)
             modules[module_name(name)] = module
         self.primitives = nn.ModuleDict(modules)
+        self._plans: dict[int, tuple[Graph, list[Operation]]] = {}
 
     def primitive(self, layer: Layer) -> ElasticPrimitive:
         """The shared weights that a layer's are cut from."""
@@ -107,19 +141,30 @@ class ElasticNetwork(nn.Module):
                 f"got shape {tuple(images.shape)}"
             )
         outputs = [images]
-        for place, layer in enumerate(graph.layers[1:], start=1):
-            primitive = self.primitive(layer)
-            inputs = [outputs[i] for i in layer.inputs]
-            weights = primitive.weights(layer)
-            if statistics and layer.name in statistics:
-                weights = {**weights, **statistics[layer.name]}
-            if seen is not None and isinstance(primitive, BatchNorm):
-                variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
-                seen.setdefault(layer.name, []).append((mean, variance))
+        for operation in self._plan(graph):
+            layer, primitive = operation.layer, operation.primitive
+            inputs = [outputs[i] for i in operation.sources]
+            weights = operation.weights()
+            if operation.is_norm:
+                if statistics and layer.name in statistics:
+                    weights = {**weights, **statistics[layer.name]}
+                if seen is not None:
+                    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+                    seen.setdefault(layer.name, []).append((mean, variance))
             if noise is not None:
-                inputs = _with_noise(noise, graph, place, inputs)
+                inputs = _with_noise(noise, graph, len(outputs), inputs)
             outputs.append(primitive.run(layer, inputs, weights))
         return outputs[-1]
+
+    def _plan(self, graph: Graph) -> list[Operation]:
+        """The layers behind the input with their primitives; recent graphs are remembered."""
+        known = self._plans.get(id(graph))
+        if known is None or known[0] is not graph:
+            plan = [Operation(layer, self.primitive(layer)) for layer in graph.layers[1:]]
+            known = self._plans[id(graph)] = graph, plan
+            while len(self._plans) > MOST_PLANS:
+                self._plans.pop(next(iter(self._plans)), None)
+        return known[1]
 
     @torch.no_grad()
     def recalibrate_graph(self, graph: Graph, batches: Iterable[Tensor]) -> Statistics:

@@ -1,10 +1,11 @@
-"""`EfficientFormerSpace`: convolutional blocks first, attention blocks behind them, in four stages.
+"""`EfficientFormerSpace`: convolutional blocks first, attention blocks behind them.
 
 Li et al., EfficientFormer: Vision Transformers at MobileNet Speed, NeurIPS 2022, arXiv
-2206.01191. In the early stages every position is a block on feature maps (MB4D) or nothing; in the
-late stages it may also be an attention block on tokens (MB3D), and behind an MB3D only MB3Ds
-follow: once tokens, always tokens. What can be told apart is therefore the number of MB4Ds and of
-MB3Ds of each stage, and those are the choices; a stage behind one with MB3Ds has no MB4Ds.
+2206.01191. There are four stages. In the early ones every position is a block on feature maps
+(MB4D) or nothing; in the late ones it may also be an attention block on tokens (MB3D), and behind
+an MB3D only MB3Ds follow: once tokens, always tokens. What can be told apart is therefore the
+number of MB4Ds and of MB3Ds of each stage, and those are the choices; a stage behind one with
+MB3Ds has no MB4Ds.
 
 Blocks and the networks L1, L3, L7 were read in the authors' repository (snap-research/
 EfficientFormer, `models/efficientformer.py`), which ships no supernet; the paper gives the kinds
@@ -20,8 +21,8 @@ Deviations:
 - convolutions in front of a normalisation have no bias, and attention no table of biases;
 - one classifier: at deployment the original averages two, which are one linear map.
 
-The mixer `conv`, a depthwise convolution in place of the pool, is that of EfficientFormerV2's
-ablation (Li et al., ICCV 2023, arXiv 2212.08059); it is not offered by default.
+The mixer `conv`, a depthwise convolution in place of the pool, is in the line of EfficientFormerV2
+(Li et al., ICCV 2023, arXiv 2212.08059, as recalled); it is not offered by default.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class PublishedEfficientFormer:
     @property
     def choices(self) -> dict[str, int]:
         """The values of the space's choices."""
-        values = {}
+        values: dict[str, int] = {}
         for s, (width, maps) in enumerate(zip(self.widths, self.maps, strict=True)):
             tokens = self.tokens if s == len(self.maps) - 1 else 0
             values |= {f"stage{s}.width": width, f"stage{s}.maps": maps}

@@ -17,6 +17,10 @@ def architecture_from(space: SearchSpace, values: Mapping[str, Value]) -> Archit
     Choices of a single value may be given too, and are checked like the others; they are no genes
     of the space, and an architecture does not list them.
 
+    The network is declared once more with these values, which takes milliseconds; so the space's
+    `build` must take plain values for choices, as choices of a single value are (`is_equal(a, b)`
+    for `a == b`).
+
     Args:
         space: The space.
         values: For each choice by name its value.

@@ -8,8 +8,8 @@ transformers, with heads 8 wide, values four times as wide, and two MLPs of rati
 
 The ranges, the blocks and the AttentiveNAS networks were read in the authors' repositories
 (facebookresearch/AttentiveNAS: `configs/eval_attentive_nas_models.yml` and `models/`;
-facebookresearch/NASViT: `misc/config.py` and `models/`). The MACs of AttentiveNAS-A0 to A6 come out
-as published. NASViT's repository names no searched network.
+facebookresearch/NASViT: `misc/config.py` and `models/`). The MACs of AttentiveNAS-A0 to A6 come
+out as published. The networks of the NASViT paper are not in its repository.
 
 Deviations, both: images are resized by antialiased bilinear, not bicubic, interpolation; the mean
 in a shortcut of odd size leaves the padding out.
@@ -22,9 +22,9 @@ Deviations, NASViT:
   the same cost; without the table it is what tells positions apart;
 - layer normalisation works on every token by itself; the released code normalises over all tokens
   of an image together;
-- a branch is scaled by a vector for each width and depth of its stage, as the paper says; the
-  released code takes the number of tokens modulo 8 for the width. The code's further constant
-  factor `8 / width` is left to the learned scale.
+- a branch is scaled by a vector for each width and depth of its stage, as the paper says
+  (recalled); the released code takes the number of tokens modulo 8 for the width. The code's
+  further constant factor `8 / width` is left to the learned scale.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import ClassVar, Final
 
 from records import BadInputError, unknown_name
 from search_spaces.architecture import Architecture
-from search_spaces.blocks import classifier, conv_norm_act, mbconv, residual
+from search_spaces.blocks import conv_norm_act, mbconv, residual
 from search_spaces.expression import Dim, is_equal, negate, where
 from search_spaces.network import NetworkBuilder, Tensor
 from search_spaces.space import SearchSpace
@@ -152,7 +152,8 @@ class AttentiveNASSpace(SearchSpace):
 class NASViTSpace(AttentiveNASSpace):
     """AttentiveNAS with transformers behind the first block of the last four stages.
 
-    The map is divided by 64 at the end, not by 32; attention always sees all positions.
+    The map is divided by 64 at the end, not by 32; attention always sees all positions. None of
+    AttentiveNAS's networks, which `published` knows, lies in this space.
     """
 
     stages: tuple[MobileStage, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,11 @@ class Conv2d(ElasticPrimitive):
             weight = self._resized(weight, layer.kernel)
         return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
 
+    def is_slice(self, layer: Layer) -> bool:
+        channels, per_group = self.weight.shape[:2]
+        whole = (layer.channels, layer.in_channels) == (channels, per_group * self.groups)
+        return layer.kernel == self.kernels[0] and (self.groups == 1 or whole)
+
     def _grouped(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
         rows, columns = layer.channels // self.groups, layer.in_channels // self.groups
         whole = self.weight.view(self.groups, -1, *self.weight.shape[1:])
@@ -68,7 +74,7 @@ class Conv2d(ElasticPrimitive):
     def _resized(self, weight: Tensor, kernel: int) -> Tensor:
         if self.is_patch:
             covered = _covered(self.kernels[0], kernel).to(weight)
-            return covered @ weight @ covered.T
+            return (weight.flatten(2) @ covered.T).unflatten(2, (kernel, kernel))
         for size in self.kernels[1:]:
             cut = (weight.shape[-1] - size) // 2
             centre = weight[..., cut : cut + size, cut : cut + size]
@@ -99,10 +105,12 @@ class Conv2d(ElasticPrimitive):
         super().set_weights(layer, weights)
 
 
+@lru_cache(maxsize=64)
 def _covered(largest: int, size: int) -> Tensor:
-    """How much of each of `largest` pixels in a row each of `size` larger ones covers."""
-    edges = torch.arange(size + 1) * (largest / size)
-    left = torch.arange(largest)
-    return (
-        torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
-    ).clamp(min=0)  # size x largest; columns sum to 1
+    """How much of each of `largest^2` pixels each of `size^2` larger ones covers."""
+    with torch.inference_mode(False), torch.no_grad():
+        edges = torch.arange(size + 1) * (largest / size)
+        left = torch.arange(largest)
+        shared = torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
+        row = shared.clamp(min=0)  # size x largest; columns sum to 1
+        return torch.kron(row, row)

@@ -30,5 +30,8 @@ class Linear(ElasticPrimitive):
             return {"weight": weight}
         return {"weight": weight, "bias": self.bias[: layer.channels]}
 
+    def is_slice(self, layer: Layer) -> bool:
+        return True
+
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
         return F.linear(inputs[0], weights["weight"], weights.get("bias"))

@@ -27,6 +27,9 @@ class _Norm(ElasticPrimitive):
     def weights(self, layer: Layer) -> Weights:
         return {"weight": self.weight[: layer.channels], "bias": self.bias[: layer.channels]}
 
+    def is_slice(self, layer: Layer) -> bool:
+        return True
+
 
 class BatchNorm(_Norm):
     """Batch normalisation with elastic channels; statistics are not among the weights.
@@ -71,6 +74,9 @@ class Scale(ElasticPrimitive):
 
     def weights(self, layer: Layer) -> Weights:
         return {"weight": self.factors[layer.slot, : layer.channels]}
+
+    def is_slice(self, layer: Layer) -> bool:
+        return True
 
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
         return scale(inputs[0], weights["weight"])

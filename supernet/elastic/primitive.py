@@ -29,6 +29,10 @@ class ElasticPrimitive(nn.Module, ABC):
         """The weights of a variant, as the static module names them; none by default."""
         return {}
 
+    def is_slice(self, layer: Layer) -> bool:
+        """Whether `weights` are slices that share memory with the largest weights."""
+        return False
+
     @abstractmethod
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
         """Applies the primitive to inputs of shape `n x C x H x W` or `n x tokens x C`."""

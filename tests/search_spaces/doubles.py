@@ -79,7 +79,7 @@ class ChosenBuilder(NetworkBuilder):
         path = ".".join((*self._scope, name))
         if len(values) == 1:
             return values[0]
-        value = self.values[path]
+        value = self.values[path] if self._condition else self.values.get(path, values[0])
         if self._condition:
             self.reached[path] = value
         return Name(value) if isinstance(value, str) else value
@@ -99,7 +99,9 @@ class Truth(int):
 
 def build_chosen(space, row):
     """The builder after declaring the network of one full row of genes."""
-    net = ChosenBuilder({c.name: c.values[g] for c, g in zip(space.choices, row, strict=True)})
+    frozen = {name: values[0] for name, values in getattr(space, "allowed", ())}
+    chosen = {c.name: c.values[g] for c, g in zip(space.choices, row, strict=True)}
+    net = ChosenBuilder(frozen | chosen)
     space.build(net, net.input(space.channels, space.image_size, space.image_size))
     return net
 

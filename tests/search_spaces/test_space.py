@@ -120,7 +120,7 @@ def test_skipped_layers_vanish_and_inputs_reach_through_them():
     graph = space.graph(Architecture("NestedSpace", 1, tuple(values.items())))
     names = ["input", "conv", "wide.conv", "second.conv", "pool", "classifier"]
     assert [layer.name for layer in graph.layers] == names
-    assert (graph.layers[2].channels, graph.layers[2].groups) == (16, 2)
+    assert (graph.layers[2].channels, graph.layers[2].dilation) == (16, 2)
     assert (graph.layers[3].in_channels, graph.layers[3].kernel) == (16, 5)
     row = space.encode(Architecture("NestedSpace", 1, tuple(values.items())))[0]
     assert [n.name for n in build_chosen(space, row).nodes] == names

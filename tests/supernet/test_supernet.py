@@ -201,3 +201,40 @@ def test_all_weights_are_float32_on_the_cpu():
     for space in SPACES:
         for p in Supernet(space).parameters():
             assert (p.dtype, p.device.type) == (torch.float32, "cpu")
+
+
+@spaces
+def test_slices_that_are_kept_follow_every_change_of_the_weights(space):
+    """Without gradients a slice is cut once; it must not outlive the weights that it is cut from."""
+    supernet = perturbed(space)
+    row = space.sample(1, np.random.default_rng(3))[0]
+    graph = supernet.graph(row)
+    images = images_of(space, 4)
+
+    def fresh():
+        other = Supernet(space).eval()
+        other.load_state_dict(supernet.state_dict())
+        with torch.no_grad():
+            return other(images, row)
+
+    def run():
+        with torch.no_grad():
+            return supernet(images, graph)
+
+    before = run()
+    for p in supernet.parameters():  # behind autograd's back
+        p.data.mul_(1.1)
+    assert torch.equal(run(), fresh())
+    assert not torch.equal(run(), before)
+    with torch.no_grad():
+        for p in supernet.parameters():
+            p.add_(0.01)
+    assert torch.equal(run(), fresh())
+    for p in supernet.parameters():  # moved in memory
+        p.data = p.data * 0.9
+    assert torch.equal(run(), fresh())
+    supernet.load_state_dict(perturbed(space, seed=7).state_dict())
+    assert torch.equal(run(), fresh())
+    supernet.double()
+    with torch.no_grad():
+        assert supernet(images.double(), graph).dtype == torch.float64

@@ -1,0 +1,74 @@
+"""Checks the tabulated layers of a space: every variant of every layer must be a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from records import BadInputError
+from search_spaces.builder import Node
+from search_spaces.choice import Choice
+from search_spaces.primitives import operator_index
+from search_spaces.tabulate import Tabulation
+
+
+def check_shapes(
+    space: str, choices: Sequence[Choice], nodes: Sequence[Node], layers: Tabulation
+) -> None:
+    """Refuses sizes that no network can have.
+
+    Args:
+        space: The space's name, for the message.
+        choices: Its choices.
+        nodes: Its declared layers.
+        layers: Their table.
+
+    Raises:
+        BadInputError: The layer, what is wrong with it, and a setting of the choices.
+    """
+    columns = layers.columns
+    there = columns["active"] > 0
+    rows = layers.row_of_variant()
+
+    def refuse(wrong: npt.NDArray[np.bool_], why: str) -> None:
+        bad = np.flatnonzero(wrong & there)
+        if len(bad):
+            node, setting = nodes[rows[bad[0]]], _setting(choices, layers, int(bad[0]))
+            raise BadInputError(f"{space}: layer {node.name!r} {why}{setting}")
+
+    for size in ("channels", "height", "width"):
+        refuse(columns[size] < 1, f"would have {size} below 1: use fewer or smaller strides")
+    conv = columns["operator"] == operator_index("conv2d")
+    refuse(
+        conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
+        "has a kernel (or patch) larger than its input",
+    )
+    depthwise = columns["groups"] == columns["in_channels"]
+    for row, node in enumerate(nodes):
+        mine = np.flatnonzero((rows == row) & conv & there)
+        if len(mine) and not depthwise[mine].all() and len(set(columns["groups"][mine])) > 1:
+            raise BadInputError(
+                f"{space}: layer {node.name!r} has several numbers of groups "
+                f"({sorted(set(columns['groups'][mine].tolist()))}), whose weights mean "
+                "different things; declare one layer for each inside `with net.when(...)`"
+            )
+    patch = conv & (columns["padding"] == 0) & (columns["kernel"] == columns["stride"])
+    refuse(
+        patch & (columns["in_height"] % np.maximum(columns["kernel"], 1) != 0),
+        "cuts the image into patches that do not cover it: image_size must be a multiple of "
+        "every patch size",
+    )
+
+
+def _setting(choices: Sequence[Choice], table: Tabulation, variant: int) -> str:
+    """The choices that a variant of the layer tabulation stands for, as a text."""
+    row = int(np.searchsorted(table.offsets, variant, side="right")) - 1
+    code = variant - int(table.offsets[row])
+    values = [
+        f"{c.name}={c.values[code // int(place) % len(c.values)]}"
+        for c, place in zip(choices, table.strides[row], strict=True)
+        if place
+    ]
+    return f" (with {', '.join(values)})" if values else ""
