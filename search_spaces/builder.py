@@ -97,7 +97,9 @@ class Builder:
             BadInputError: An integer: `~` of a plain truth value, which Python takes for a number.
         """
         if type(condition) is int:
-            raise BadInputError(f"a condition is true or false, got {condition}; negate(...) for ~")
+            raise BadInputError(
+                f"a condition is true or false, got {condition}; negate(...) for ~"
+            )
         outer = self._condition
         self._condition = self._fold(both(outer, condition))
         try:

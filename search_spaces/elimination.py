@@ -2,8 +2,9 @@
 
 A sum of small tables over few genes each is walked through gene by gene. A step joins the tables
 that read a gene to what is alive, and forgets the genes that nothing reads any more. What is
-alive between two steps is one table; its size, which the order decides, is the cost. An order is
-found greedily (the next gene is a near one that leaves the smallest table), from a few starts.
+alive between two steps is one table; its size, which the order decides, is the cost. Networks are
+chains of layers, so the order in which layers run, or its reverse, keeps it small: a gene is
+forgotten after the last layer that reads it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ import numpy.typing as npt
 
 from search_spaces.additive import Factor, activity_factors, summed
 from search_spaces.genes import GeneSpace
-
-_STARTS = 6
-"""Genes from which an order of elimination is tried."""
+from search_spaces.tabulate import Tabulation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +28,14 @@ class Step:
     Attributes:
         before: The genes alive before.
         after: The genes alive after.
-        forgotten: The genes that are forgotten; the arrays below are over `after + forgotten`.
+        gene: The gene that is forgotten; the arrays below are over `(*after, gene)`.
         values: What is added to the sum, infinity where the setting is not canonical.
         source: The entry of the table before.
     """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
-    forgotten: tuple[int, ...]
+    gene: int
     values: npt.NDArray[np.float64]
     source: npt.NDArray[np.int64]
 
@@ -55,14 +54,19 @@ def canonical_factors(space: GeneSpace) -> list[Factor]:
     return factors
 
 
-def elimination(factors: Sequence[Factor], sizes: Sequence[int]) -> list[Step]:
-    """The steps of the cheapest of a few greedy orders."""
+def elimination(table: Tabulation, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Step]:
+    """The steps of the cheaper of two orders: along the rows of a table, and against them.
+
+    Args:
+        table: The tabulation, its rows in the order in which layers run.
+        factors: The tables to join; every gene has one of its own.
+        sizes: The number of values of each gene.
+    """
     reads = [frozenset(f.genes) for f in factors if f.genes]
     neighbours = [frozenset[int]().union(*(r for r in reads if g in r)) for g in range(len(sizes))]
-    starts = sorted(range(len(sizes)), key=lambda g: (entries(neighbours[g], sizes), g))
-    tried = [*starts[:_STARTS], 0, len(sizes) - 1]
-    orders = [_order(start, neighbours, sizes) for start in dict.fromkeys(tried)]
-    order = min(orders, key=lambda o: _cost(o, neighbours, sizes))
+    along = _order([r[-1] if len(r) else None for r in _rows_of(table)], neighbours)
+    against = _order([-r[0] if len(r) else None for r in _rows_of(table)], neighbours)
+    order = min(along, against, key=lambda o: _cost(o, neighbours, sizes))
     return _along(order, [f for f in factors if f.genes], sizes)
 
 
@@ -71,19 +75,21 @@ def entries(genes: Collection[int], sizes: Sequence[int]) -> int:
     return math.prod(sizes[g] for g in genes)
 
 
-def _order(start: int, neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> list[int]:
-    """Eliminates the gene next that leaves the fewest settings alive, from those nearby."""
-    order, alive, left = list[int](), frozenset[int](), frozenset(range(len(sizes)))
-    near = frozenset({start})
-    while left:
-        unions = {g: alive | (neighbours[g] & left) for g in near}
-        gene = min(
-            near, key=lambda g: (entries(unions[g] - {g}, sizes), entries(unions[g], sizes), g)
-        )
-        order.append(gene)
-        alive, left = unions[gene] - {gene}, left - {gene}
-        near = frozenset(g for g in left if neighbours[g] & alive) or left
-    return order
+def _rows_of(table: Tabulation) -> list[list[int]]:
+    """For each gene the rows of a table that read it, ascending."""
+    return [np.flatnonzero(column).tolist() for column in table.strides.T]
+
+
+def _order(last: Sequence[int | None], neighbours: Sequence[frozenset[int]]) -> list[int]:
+    """The genes by the time at which they are read last; None where no row reads a gene.
+
+    Such a gene goes just before the first of those that its condition reads.
+    """
+    place: list[float] = []
+    for gene, time in enumerate(last):
+        near = (t for n in neighbours[gene] if (t := last[n]) is not None)
+        place.append(min(near, default=-math.inf) - 0.5 if time is None else time)
+    return sorted(range(len(last)), key=lambda g: (place[g], g))
 
 
 def _cost(order: Sequence[int], neighbours: Sequence[frozenset[int]], sizes: Sequence[int]) -> int:
@@ -97,26 +103,21 @@ def _cost(order: Sequence[int], neighbours: Sequence[frozenset[int]], sizes: Seq
 
 
 def _along(order: Sequence[int], factors: Sequence[Factor], sizes: Sequence[int]) -> list[Step]:
-    """The steps of an order: a gene whose tables are all joined is forgotten with it."""
+    """The steps of an order: each joins the tables that read a gene and are left."""
     left, before = list(factors), tuple[int, ...]()
     steps: list[Step] = []
     for gene in order:
         joining = [f for f in left if gene in f.genes]
-        if not joining and gene not in before:
-            continue  # forgotten with an earlier one
         left = [f for f in left if gene not in f.genes]
-        union = sorted(set(before).union(*(f.genes for f in joining)))
-        read = {g for f in left for g in f.genes}
-        after = tuple(g for g in union if g in read)
-        forgotten = tuple(g for g in union if g not in read)
-        values = summed(joining, (*after, *forgotten), sizes)
+        after = tuple(sorted(set(before).union(*(f.genes for f in joining)) - {gene}))
+        values = summed(joining, (*after, gene), sizes)
         places = np.arange(entries(before, sizes)).reshape([sizes[g] for g in before])
-        spread = summed([Factor(before, places.astype(np.float64))], (*after, *forgotten), sizes)
+        spread = summed([Factor(before, places.astype(np.float64))], (*after, gene), sizes)
         steps.append(
             Step(
                 before=before,
                 after=after,
-                forgotten=forgotten,
+                gene=gene,
                 values=values.ravel(),
                 source=spread.ravel().astype(np.int64),
             )

@@ -37,7 +37,7 @@ MAX_ADDITIONS = 1 << 29
 _OBJECT_COST = 64
 """How much longer Python's integers take than machine numbers, about."""
 
-_OBJECT_LEVELS = 1 << 14
+_OBJECT_LEVELS = 1 << 15
 """Rounded levels on which Python's integers are counted."""
 
 _CHUNK = 1 << 22
@@ -66,7 +66,7 @@ class SumChain:
         self.cardinality = space.cardinality
         factors = factors_of(table, values, self.sizes) + canonical_factors(space.gene_space)
         factors = merged(factors)
-        self.steps = elimination(factors, self.sizes)
+        self.steps = elimination(table, factors, self.sizes)
         finite = [step.values[np.isfinite(step.values)] for step in self.steps]
         self.first = math.fsum(
             [*(float(f.values) for f in factors if not f.genes), *(v.min() for v in finite)]
@@ -205,7 +205,7 @@ class SumCounts:
         total = weights.cumsum()
         drawn = np.searchsorted(total, rng.random(n) * total[-1], side="right")
         drawn = levels.start + np.minimum(drawn, np.flatnonzero(weights)[-1])
-        chunk = max(_CHUNK // max(entries(s.forgotten, self._sizes) for s in self._steps), 1)
+        chunk = max(_CHUNK // max(self._sizes), 1)
         parts = [self._back(drawn[i : i + chunk], rng) for i in range(0, n, chunk)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self._sizes)), np.int16)
 
@@ -217,16 +217,14 @@ class SumCounts:
         for step, shifts, before in zip(
             self._steps[::-1], self._shifts[::-1], self._tables[-2::-1], strict=True
         ):
-            sizes = [self._sizes[g] for g in step.forgotten]
-            many = math.prod(sizes)
+            many = self._sizes[step.gene]
             places = entry[:, None] * many + np.arange(many)
             left = level[:, None] - shifts[places]
             inside = (shifts[places] >= 0) & (left >= 0) & (left < before.shape[1])
             counts = before[step.source[places], np.where(inside, left, 0)]
             picked = _pick(np.where(inside, counts, 0.0).cumsum(axis=1), rng)
             place = places[np.arange(n), picked]
-            for gene, value in zip(step.forgotten, np.unravel_index(picked, sizes), strict=True):
-                genes[:, gene] = value
+            genes[:, step.gene] = picked
             level = level - shifts[place]
             entry = step.source[place]
         return genes

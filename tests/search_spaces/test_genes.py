@@ -217,6 +217,38 @@ def test_empty_populations_stay_empty():
         assert genes.dtype == np.int16
 
 
+@tiny
+def test_rows_in_order_are_all_architectures_once(space):
+    rows = space.gene_space.rows_at(range(space.cardinality))
+    expected = np.unique(space.canonical(all_rows(space)), axis=0)
+    np.testing.assert_array_equal(np.unique(rows, axis=0), expected)
+    assert rows.shape == expected.shape
+    assert rows.dtype == np.int16
+    some = np.random.default_rng(0).permutation(space.cardinality)[:20]
+    np.testing.assert_array_equal(space.gene_space.rows_at(some), rows[some])
+    assert space.gene_space.rows_at([]).shape == (0, rows.shape[1])
+
+
+@full
+def test_rows_of_large_spaces_are_distinct_and_canonical(space):
+    last = space.cardinality - 1
+    places = np.unique(np.linspace(0, last, 5000).astype(np.int64).clip(0, last))
+    rows = space.gene_space.rows_at(places)
+    np.testing.assert_array_equal(rows, space.gene_space.check(rows))
+    assert len(np.unique(rows, axis=0)) == len(places)
+
+
+def test_places_outside_are_refused():
+    rows_at = HYBRID.gene_space.rows_at
+    for wrong in ([-1], [0, HYBRID.cardinality]):
+        message = rf"numbered 0 to {HYBRID.cardinality - 1}, got {wrong[0]} to {wrong[-1]}"
+        with pytest.raises(BadInputError, match=message):
+            rows_at(wrong)
+    choices = tuple(Choice(name=str(i), values=tuple(range(8))) for i in range(21))
+    with pytest.raises(BadInputError, match=r"9\.22e\+18 architectures is too large to number"):
+        GeneSpace(choices).rows_at([0])
+
+
 def test_check_names_what_is_wrong():
     check = HYBRID.gene_space.check
     row = HYBRID.extremes("largest")[0]

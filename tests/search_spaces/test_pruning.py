@@ -13,19 +13,10 @@ from search_spaces import (
     prune_by_search,
     prune_layers,
 )
+from tests.search_spaces.conditional import DeadSpace, DeepSpace, made_up
 from tests.search_spaces.doubles import TINY
-from tests.search_spaces.test_restricted import DeepSpace, EitherSpace
 
 SPACES = [*TINY[:3], DeepSpace(image_size=8)]
-
-
-def made_up(space, seed):
-    """A cost that no order of sizes explains, 0 for skipped layers, and the cost of every row."""
-    rng = np.random.default_rng(seed)
-    _, macs = layer_values(space, "macs")
-    layer = rng.normal(size=space.layers.rows)[space.layers.row_of_variant()]
-    values = np.sin(1 + macs * layer) * space.layers.columns["active"]
-    return values, values[space.layers.codes(space.enumerate())].sum(axis=0)
 
 
 def by_brute_force(space, costs):
@@ -96,7 +87,7 @@ def test_names_are_the_layers_metrics():
         pruned = prune_layers(space, name, limit)
         assert pruned == prune(space, table, values, limit)
         assert pruned.removed
-    with pytest.raises(UnknownNameError, match="unknown metric of the layers 'mac'.*'macs'"):
+    with pytest.raises(UnknownNameError, match=r"unknown metric of the layers 'mac'.*'macs'"):
         prune_layers(space, "mac", 1e6)
 
 
@@ -182,12 +173,14 @@ def test_the_search_looks_at_every_value_though_no_sample_has_it(space):
     assert kept.space.cardinality == space.cardinality
 
 
-def test_values_that_no_architecture_has_are_removed():
-    space = EitherSpace(image_size=8).restrict({"kernel": (1, 3, 5)})
-    dead = space.restrict({"kernel": (1, 5)})
-    cost = np.zeros(dead.layers.variants)
-    assert prune(dead, dead.layers, cost, 0).removed == ()
-    assert (
-        prune_by_search(dead, lambda g: np.zeros(len(g)), 0, np.random.default_rng(0)).removed
-        == ()
-    )
+def test_values_that_no_architecture_has_are_removed_but_for_one():
+    space = DeadSpace(image_size=8)
+    assert space.cardinality == 3
+    exact = prune(space, space.layers, np.zeros(space.layers.variants), 0)
+    rng = np.random.default_rng(0)
+    searched = prune_by_search(space, lambda genes: np.zeros(len(genes)), 0, rng)
+    for pruned in (exact, searched):
+        assert [(r.choice, r.value, r.least) for r in pruned.removed] == [
+            ("dead", 2, math.inf), ("dead", 3, math.inf),
+        ]  # fmt: skip
+        assert pruned.space.cardinality == 3

@@ -9,46 +9,11 @@ from hypothesis import strategies as st
 from records import BadInputError, json_text
 from search_spaces import CNNSpace, HybridSpace, HybridStage, Restricted, SearchSpace, ViTSpace
 from search_spaces.blocks import classifier
-from search_spaces.expression import either, is_equal, negate
+from tests.search_spaces.conditional import DeepSpace, EitherSpace
 from tests.search_spaces.contract import SearchSpaceContract
 from tests.search_spaces.doubles import TINY, NestedSpace
 
 HYBRID = HybridSpace(image_size=16, channels=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EitherSpace(SearchSpace):
-    """A condition that can hold where a choice that it reads is inactive."""
-
-    def build(self, net, images):
-        depth = net.choice("depth", (0, 1))
-        with net.when(depth > 0):
-            kind = net.choice("kind", ("a", "b"))
-        with net.when(either(is_equal(depth, 0), is_equal(kind, "a"))):
-            kernel = net.choice("kernel", (1, 3, 5))
-        with net.when(depth > 0), net.when(is_equal(kind, "a")):
-            images = net.conv2d(images, 8, kernel=kernel)
-        return classifier(net, images, self.num_classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepSpace(SearchSpace):
-    """Choices under choices, written so that each may be a plain value."""
-
-    def build(self, net, images):
-        depth = net.choice("depth", (0, 1, 2))
-        x = net.conv2d(images, 8, kernel=3)
-        with net.when(depth > 0):
-            kind = net.choice("kind", ("plain", "wide", "skip"))
-            with net.when(is_equal(kind, "wide")):
-                width = net.choice("width", (12, 16))
-                with net.when(width > 12), net.scope("wide"):
-                    dilation = net.choice("dilation", (1, 2))
-                    x = net.conv2d(x, width, kernel=1, dilation=dilation)
-            with net.when(negate(is_equal(kind, "skip"))), net.scope("second"):
-                x = net.conv2d(x, 8, kernel=net.choice("kernel", (1, 3, 5)))
-        net.choice("free", (1, 2, 4), scope="platform")
-        return classifier(net, x, self.num_classes)
 
 
 class TestRestricted(SearchSpaceContract):

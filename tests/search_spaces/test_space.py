@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from records import BadInputError, json_text
 from search_spaces import Architecture, CNNSpace, HybridSpace, SearchSpace, ViTSpace
 from search_spaces.blocks import classifier
-from tests.search_spaces.doubles import TINY, NestedSpace, Wing, build_chosen
+from tests.search_spaces.doubles import TINY, NestedSpace, Wing, all_rows, build_chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,3 +130,35 @@ def test_decoding_and_encoding_nothing():
     space = HybridSpace(image_size=8)
     assert space.encode([]).shape == (0, len(space.choices))
     assert space.decode(np.zeros((0, len(space.choices)), np.int16)) == []
+
+
+@pytest.mark.parametrize("space", TINY, ids=lambda s: s.name)
+def test_enumeration_has_every_architecture_once(space):
+    rows = space.enumerate(space.cardinality)
+    everything = np.unique(space.canonical(all_rows(space)), axis=0)
+    np.testing.assert_array_equal(np.unique(rows, axis=0), everything)
+    assert len(rows) == space.cardinality
+    for size in (1, 7, 10_000):
+        parts = list(space.chunks(size))
+        assert {len(part) for part in parts[:-1]} <= {size}
+        np.testing.assert_array_equal(np.concatenate(parts), rows)
+
+
+def test_spaces_too_large_to_enumerate_say_how_large_they_are():
+    space = HybridSpace()
+    message = f"HybridSpace has {space.cardinality} architectures, more than 1000000: raise `most`"
+    with pytest.raises(BadInputError, match=message):
+        space.enumerate()
+    assert len(next(space.chunks(10))) == 10
+    with pytest.raises(BadInputError, match="a chunk has 1 row or more, got size 0"):
+        next(space.chunks(0))
+
+
+def test_a_space_contains_the_architectures_that_it_encodes():
+    space, other = HybridSpace(image_size=8), HybridSpace(image_size=16)
+    (architecture,) = space.decode(space.extremes("largest")[:1])
+    assert architecture in space
+    assert architecture in other  # sizes of images are no choices
+    assert architecture not in CNNSpace()
+    assert Architecture("HybridSpace", 1, architecture.items[:-1]) not in space
+    assert "HybridSpace" not in space
