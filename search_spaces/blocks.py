@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from records import BadInputError, unknown_name
 from search_spaces.builder import Tensor
 from search_spaces.expression import (
     Condition,
@@ -11,8 +14,57 @@ from search_spaces.expression import (
     make_divisible,
     negate,
     round_to,
+    where,
 )
 from search_spaces.network import NetworkBuilder
+
+SCALINGS = ("none", "layer", "switchable")
+
+
+def at_resolution(net: NetworkBuilder, images: Tensor, resolutions: Sequence[int]) -> Tensor:
+    """The images at a resolution that is chosen among those given; with none as they are.
+
+    Raises:
+        BadInputError: A resolution above that of the images.
+    """
+    if not resolutions:
+        return images
+    if isinstance(images.height, int) and max(resolutions) > images.height:
+        raise BadInputError(
+            f"resolutions are at most the images' {images.height} pixels, got {resolutions}; "
+            "make the space with a larger image_size"
+        )
+    resolution = net.choice("resolution", resolutions)
+    with net.when(negate(is_equal(resolution, images.height))):
+        return net.resize(images, resolution)
+
+
+def residual_slot(scaling: str, sizes: Sequence[tuple[Dim, Sequence[int]]]) -> Dim | None:
+    """The slot of the learned scales of residual branches.
+
+    Args:
+        scaling: `none`; `layer` for one vector of factors a branch (LayerScale); `switchable` for
+            one for every combination of the sizes (NASViT).
+        sizes: Chosen sizes, such as width and depth of a stage, each with its values.
+
+    Returns:
+        What `scale_slot` of the blocks takes.
+
+    Raises:
+        UnknownNameError: Another scaling.
+    """
+    if scaling not in SCALINGS:
+        raise unknown_name("scaling", scaling, SCALINGS)
+    if scaling == "none":
+        return None
+    slot: Dim = 0
+    if scaling == "switchable":
+        for chosen, values in sizes:
+            place: Dim = 0
+            for index, value in enumerate(sorted(values)):
+                place = where(is_equal(chosen, value), index, place)
+            slot = slot * len(values) + place
+    return slot
 
 
 def conv_norm_act(

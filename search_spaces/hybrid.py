@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from records import BadInputError, unknown_name
-from search_spaces.blocks import classifier, conv_norm_act, mbconv, transformer
+from search_spaces.blocks import (
+    at_resolution,
+    classifier,
+    conv_norm_act,
+    mbconv,
+    residual_slot,
+    transformer,
+)
 from search_spaces.expression import is_equal
 from search_spaces.network import NetworkBuilder, Tensor
 from search_spaces.space import SearchSpace
@@ -61,6 +68,8 @@ class HybridSpace(SearchSpace):
         stem_stride: Stride of the first convolution; 1 suits images of 16 pixels and less.
         stages: The stages in order.
         head_dim: Width of an attention head.
+        resolutions: Sides to which the images may be reduced inside the network; none for theirs.
+        scaling: Of residual branches, see `blocks.residual_slot`.
     """
 
     Stage: ClassVar[type[HybridStage]] = HybridStage
@@ -72,8 +81,11 @@ class HybridSpace(SearchSpace):
         HybridStage(widths=(32, 48, 64), depths=(0, 1, 2, 3)),
     )
     head_dim: int = 16
+    resolutions: tuple[int, ...] = ()
+    scaling: str = "none"
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
+        images = at_resolution(net, images, self.resolutions)
         with net.scope("stem"):
             width = net.choice("width", self.stem_widths)
             x = conv_norm_act(net, images, width, kernel=3, stride=self.stem_stride)
@@ -89,6 +101,8 @@ class HybridSpace(SearchSpace):
         depth = net.choice("depth", stage.depths)
         if max(stage.depths) == 0:
             return x
+        sizes = ((width, stage.widths), (depth, stage.depths))
+        slot = residual_slot(self.scaling, sizes)
         with net.when(depth > 0):
             block = net.choice("block", stage.blocks)
         for i in range(max(stage.depths)):
@@ -100,6 +114,7 @@ class HybridSpace(SearchSpace):
                     kernel=net.choice("kernel", stage.kernels),
                     expansion=net.choice("expansion", stage.expansions),
                     shortcut=True,
+                    scale_slot=slot,
                 )
         with net.when(depth > 0), net.when(is_equal(block, "attention")):
             x = net.position(net.to_tokens(x))
@@ -115,6 +130,7 @@ class HybridSpace(SearchSpace):
                     heads=net.choice("heads", stage.heads),
                     head_dim=self.head_dim,
                     mlp_ratio=net.choice("mlp_ratio", stage.mlp_ratios),
+                    scale_slot=slot,
                 )
         with net.when(depth > 0), net.when(is_equal(block, "attention")):
             return net.to_map(x)
