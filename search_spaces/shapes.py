@@ -45,6 +45,12 @@ def check_shapes(
         conv & (columns["kernel"] > columns["in_height"] + 2 * columns["padding"]),
         "has a kernel (or patch) larger than its input",
     )
+    refuse(
+        (columns["stride"] > 1)
+        & (columns["stride"] > np.minimum(columns["in_height"], columns["in_width"])),
+        "strides over a map that is smaller than its stride: the resolution is below the total "
+        "stride; use larger images or fewer strides",
+    )
     depthwise = columns["groups"] == columns["in_channels"]
     for row, node in enumerate(nodes):
         mine = np.flatnonzero((rows == row) & conv & there)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import torch
 from torch import nn
 
 from records import Measured
-from search_spaces import Architecture, Genes
+from search_spaces import Architecture, Genes, Graph
 from supernet.alone import calibration
 from supernet.data import ImageData, Split
 from supernet.network import Statistics
@@ -38,8 +40,14 @@ def standard_error(share: float, n: int) -> float:
     return float((share * (1 - share) / n) ** 0.5)
 
 
+MOST_REMEMBERED = 64
+"""Subnets whose batch-norm statistics an evaluator keeps."""
+
+
 class SupernetEvaluator:
     """Measures subnets of a trained supernet on the search-validation split.
+
+    The supernet's weights must stay as they are while the evaluator is in use.
 
     Args:
         supernet: The trained supernet; it is not changed.
@@ -68,11 +76,22 @@ class SupernetEvaluator:
         self.data = data
         self.threads = threads
         self.weights_hash = supernet.weights_hash()
+        self._lock = Lock()
+        self._statistics: OrderedDict[Graph, Statistics] = OrderedDict()
         self._batches = calibration(data, batches, batch_size)
 
     def statistics(self, architecture: ArchitectureLike) -> Statistics:
-        """The subnet's batch-norm statistics on training images."""
-        return self.supernet.recalibrate(architecture, self._batches)
+        """The subnet's batch-norm statistics on training images; recent ones are remembered."""
+        graph = self.supernet.graph(architecture)
+        with self._lock:
+            known = self._statistics.get(graph)
+        if known is None:
+            known = self.supernet.recalibrate(graph, self._batches)
+            with self._lock:
+                self._statistics[graph] = known
+                while len(self._statistics) > MOST_REMEMBERED:
+                    self._statistics.popitem(last=False)
+        return known
 
     def subnet(self, architecture: ArchitectureLike) -> Subnet:
         """The recalibrated subnet as a plain module."""

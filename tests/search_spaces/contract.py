@@ -68,6 +68,9 @@ class SearchSpaceContract:
     other: Callable[[], SearchSpace]
     """Makes the same space with another parameter."""
 
+    networks = 60
+    """Random networks that are built and counted."""
+
     def rows(self, n, seed=0):
         return self.space.sample(n, np.random.default_rng(seed), "choices")
 
@@ -136,9 +139,9 @@ class SearchSpaceContract:
 
     def test_graphs_equal_networks_built_with_numbers(self):
         """No expression, no table: `build` is called once an architecture with chosen values."""
-        columns = {name: self.space.layer_table(self.rows(200)).column(name) for name in COLUMNS}
+        columns = {name: self.space.layer_table(self.rows(self.networks)).column(name) for name in COLUMNS}
         position = {node.name: i for i, node in enumerate(self.space.nodes)}
-        for i, row in enumerate(self.rows(200)):
+        for i, row in enumerate(self.rows(self.networks)):
             net = build_chosen(self.space, row)
             graph = self.space.graph(row)
             assert [n.name for n in net.nodes] == [layer.name for layer in graph.layers]
@@ -155,7 +158,7 @@ class SearchSpaceContract:
                 assert not columns[name][i, ~active].any(), name
 
     def test_costs_equal_those_counted_on_real_networks(self):
-        genes = self.rows(200)
+        genes = self.rows(self.networks)
         table = self.space.layer_table(genes)
         peak, written = table.peak_activation_bytes(2), table.activation_bytes()
         size = self.space.image_size

@@ -88,6 +88,8 @@ def test_a_smaller_resolution_costs_less_and_changes_no_weights():
         (lambda: CNNSpace(scaling="layers"), "unknown scaling 'layers'"),
         (lambda: ConvStage(se=(0, 2)), "se is 0, 1 or both"),
         (lambda: CNNSpace(stages=(ConvStage(activations=("relu", "swish")),)), "'swish'"),
+        (lambda: CNNSpace(image_size=4), "resolution is below the total stride"),
+        (lambda: CNNSpace(resolutions=(4, 32)), r"below the total stride.*resolution=4"),
         (lambda: ViTSpace(windows=(0, 3)), r"windows that do not divide.*window=3"),
         (lambda: ViTSpace(mixings=("soft", "linear")), "unknown mixing 'soft'"),
         (lambda: ViTSpace(resolutions=(20, 32)), "patch"),

@@ -170,8 +170,8 @@ def test_every_gene_is_forgotten_once_and_what_is_alive_is_read(space):
 
 def test_orders_of_elimination_keep_what_is_alive_small():
     """Chains of stages never need the genes of three stages at once."""
-    deep = CNNSpace(image_size=64, stages=CNNSpace().stages * 4)
-    mixed = HybridSpace(image_size=64, stages=HybridSpace().stages * 3)
+    deep = CNNSpace(image_size=2048, stages=CNNSpace().stages * 4)
+    mixed = HybridSpace(image_size=256, stages=HybridSpace().stages * 3)
     for space, most in ((deep, 100), (mixed, 300)):
         chain = chain_of(space)
         assert len(chain.sizes) > 70

@@ -106,3 +106,22 @@ def test_the_weights_are_identified_by_their_hash():
     assert first.evaluator(data).weights_hash == perturbed(TINY, 0).evaluator(data).weights_hash
     assert first.evaluator(data).weights_hash != second.evaluator(data).weights_hash
     assert first.evaluator(data).metric == "accuracy"
+
+
+def test_statistics_of_a_subnet_are_found_once(monkeypatch):
+    supernet = perturbed(TINY)
+    evaluator = SupernetEvaluator(supernet, easy_data())
+    calls = []
+    real = supernet.recalibrate
+    monkeypatch.setattr(supernet, "recalibrate", lambda *a: calls.append(a) or real(*a))
+    (row,) = TINY.sample(1, np.random.default_rng(0))
+    (architecture,) = TINY.decode(row)
+    first = evaluator.statistics(row)
+    for same in (row, architecture, supernet.graph(row)):
+        again = evaluator.statistics(same)
+        assert again.keys() == first.keys()
+        assert all(torch.equal(again[k]["running_mean"], first[k]["running_mean"]) for k in first)
+    assert len(calls) == 1
+    other = TINY.extremes("largest")[0]
+    evaluator.statistics(other)
+    assert len(calls) == 2
