@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := records search_spaces hardware_profiles supernet deployment latency_models predictors strategies experiments
 OUT ?= runs/quickstart
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow lint bench bench-long clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
@@ -32,8 +32,11 @@ test: lint  ## lint, types, import rules, tests, coverage
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
 
-bench: $(VENV)/.installed-dev  ## every figure of docs/benchmarks.md
+bench: $(VENV)/.installed-dev  ## the figures of docs/benchmarks.md but the long ones
 	$(BIN)/python -m experiments.benchmarks
+
+bench-long: $(VENV)/.installed-dev  ## those that train for hours; continues where it was interrupted
+	$(BIN)/python -m experiments.benchmarks --long
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

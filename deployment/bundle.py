@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 
-from deployment.emit import emit
+from deployment.emit import emit, exporter_of
 from deployment.runner import Runner, Timing
 from deployment.verify import Agreement, verify
 from hardware_profiles import Target
@@ -95,6 +95,7 @@ def deploy(
         "space": dict(space),
         "parameters": subnet.graph.parameters,
         "macs": subnet.graph.macs,
+        "exporter": exporter_of(model),
         "predicted": dict(predicted),
         "measured": _measured(timing, runner),
         "agreement": asdict(agreement),

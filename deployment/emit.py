@@ -3,80 +3,51 @@
 Direct emission takes tens of milliseconds where torch's exporters take seconds, so a search can
 measure hundreds of candidates, and it gives onnxruntime the forms that run fastest there:
 
-- batch norm is folded into the convolution before it;
+- batch norms and learned factors are folded into the convolution or linear map before them;
+- activations are written as onnxruntime folds them into convolutions;
 - tokens are a matrix `(n * tokens) x channels`, so every linear map is a `Gemm` with its bias;
-- attention is the packed `com.microsoft.Attention`, with the projections inside;
-- the mean over a feature map is `GlobalAveragePool`, which stays in the blocked layout.
+- attention is the packed `com.microsoft.Attention`, with the projections inside; linear attention
+  works on channels x tokens, which needs no reordering of heads (1.3-1.8 times as fast);
+- means over a feature map are `GlobalAveragePool`, which stays in the blocked layout, and gates
+  are enlarged in it;
+- zeros and what they are added to cost nothing.
 
 The batch size is fixed in the file. The result is checked against torch by `deployment.verify`.
+A network with a primitive that has no emitter is exported by torch (`deployment.torch_export`);
+the file's metadata say by what it was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import logging
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from records import BadInputError, unknown_name, versions
-from search_spaces import Layer
+from deployment.emission import INPUT, MICROSOFT, OUTPUT, Emission, Value
+from deployment.emitters import EMITTERS
+from deployment.emitters.convolution import conv2d
+from deployment.emitters.tokens import linear
+from deployment.folding import foldable
+from deployment.torch_export import torch_export
+from records import BadInputError, versions
 from supernet import Subnet
-from supernet.elastic import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON
+
+logger = logging.getLogger(__name__)
 
 OPSET = 20
 IR_VERSION = 10
-MICROSOFT = "com.microsoft"
 
-Array = npt.NDArray[np.float32]
+EXPORTERS = ("hwnas", "torch")
+"""Who may have written a file: this emitter, or torch's exporter."""
 
-
-@dataclass(slots=True)
-class Emission:
-    """An ONNX graph in the making.
-
-    Attributes:
-        subnet: The network, in eval mode.
-        batch_size: Images a run.
-        names: For each layer of the graph the name of its output in the file.
-        is_map: For each layer whether that output is a feature map (else a matrix of tokens).
-    """
-
-    subnet: Subnet
-    batch_size: int
-    names: list[str] = field(default_factory=list)
-    is_map: list[bool] = field(default_factory=list)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: list[onnx.TensorProto] = field(default_factory=list)
-
-    def constant(self, name: str, value: npt.ArrayLike, dtype: type = np.float32) -> str:
-        """Adds an initializer and returns its name."""
-        array: npt.NDArray[np.generic] = np.ascontiguousarray(np.asarray(value, dtype))
-        self.initializers.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(
-        self,
-        operator: str,
-        inputs: Sequence[str],
-        name: str,
-        domain: str = "",
-        **attributes: object,
-    ) -> str:
-        """Adds a node with one output, named as the node; returns that name."""
-        self.nodes.append(
-            helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes)
-        )
-        return name
-
-    def weights(self, layer: Layer) -> dict[str, Array]:
-        return self.subnet.arrays(layer)
+_WITH_FOLDED = {"conv2d": conv2d, "linear": linear}
 
 
 def emit(subnet: Subnet, batch_size: int = 1, name: str = "subnet") -> onnx.ModelProto:
     """The ONNX model of a subnet, input `images`, output `logits`.
+
+    Where a primitive has no emitter, torch exports the whole network and a warning is logged.
 
     Args:
         subnet: The network, in eval mode: batch norm uses its running statistics.
@@ -85,37 +56,67 @@ def emit(subnet: Subnet, batch_size: int = 1, name: str = "subnet") -> onnx.Mode
 
     Raises:
         BadInputError: A training-mode subnet or a batch size below 1.
-        UnknownNameError: A primitive without an emitter.
+        ExportError: A primitive without an emitter that torch cannot export either.
     """
     if subnet.training:
         raise BadInputError("call subnet.eval() before exporting it")
     if batch_size < 1:
         raise BadInputError(f"batch_size must be >= 1, got {batch_size}")
+    unknown = sorted({layer.operator for layer in subnet.graph.layers[1:]} - set(EMITTERS))
+    if unknown:
+        logger.warning(
+            "no emitter for %s: the network is exported by torch, in slower forms; write one "
+            "with deployment.add_emitter",
+            ", ".join(unknown),
+        )
+        model = torch_export(subnet, batch_size, name, unknown)
+        helper.set_model_props(model, {"exporter": "torch"})
+    else:
+        model = _model(_emitted(subnet, batch_size), name)
+        helper.set_model_props(model, {"exporter": "hwnas"})
+    return model
+
+
+def exporter_of(model: onnx.ModelProto) -> str:
+    """Who wrote a file, one of `EXPORTERS`; "unknown" for files from elsewhere."""
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    return str(props.get("exporter", "unknown"))
+
+
+def _emitted(subnet: Subnet, batch_size: int) -> Emission:
+    """All layers as nodes, the last tensor named as the output."""
     layers = subnet.graph.layers
-    e = Emission(subnet=subnet, batch_size=batch_size, names=["images"], is_map=[True])
-    folded = foldable_norms(layers)
-    for index, layer in enumerate(layers):
-        if index == 0:
-            continue
-        if layer.operator not in EMITTERS:
-            raise unknown_name("primitive with an ONNX emitter", layer.operator, EMITTERS)
-        norm = layers[folded[index]] if index in folded else None
-        if index in folded.values():
-            name_of, is_map = e.names[layer.inputs[0]], True  # already inside the convolution
-        elif layer.operator == "conv2d":
-            name_of, is_map = _conv2d(e, layer, norm), True
+    e = Emission(subnet=subnet, batch_size=batch_size)
+    e.values.append(Value(INPUT, is_map=True))
+    folded = foldable(layers)
+    into = {index: main for main, chain in folded.items() for index in chain}
+    for index, layer in enumerate(layers[1:], start=1):
+        if index in into:
+            value = e.values[into[index]]
+        elif layer.operator in _WITH_FOLDED:
+            after = [layers[i] for i in folded.get(index, ())]
+            value = _WITH_FOLDED[layer.operator](e, layer, after)
         else:
-            name_of, is_map = EMITTERS[layer.operator](e, layer)
-        e.names.append(name_of)
-        e.is_map.append(is_map)
-    e.nodes[-1].output[0] = "logits"
-    first, last = layers[0], layers[-1]
-    images = [batch_size, first.channels, first.height, first.width]
+            value = EMITTERS[layer.operator](e, layer)
+        e.values.append(value)
+    last = e.written(len(layers) - 1).name
+    e.prune([last])
+    if e.nodes and list(e.nodes[-1].output) == [last]:
+        e.nodes[-1].output[0] = OUTPUT
+    else:
+        e.nodes.append(helper.make_node("Identity", [last], [OUTPUT], name=OUTPUT))
+    return e
+
+
+def _model(e: Emission, name: str) -> onnx.ModelProto:
+    first, last = e.subnet.graph.layers[0], e.subnet.graph.layers[-1]
+    images = [e.batch_size, first.channels, first.height, first.width]
+    logits = [e.batch_size, last.channels]
     graph = helper.make_graph(
         e.nodes,
         name,
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, images)],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch_size, last.channels])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, logits)],
         e.initializers,
     )
     opsets = [helper.make_opsetid("", OPSET)]
@@ -128,156 +129,3 @@ def emit(subnet: Subnet, batch_size: int = 1, name: str = "subnet") -> onnx.Mode
         producer_name="hwnas",
         producer_version=versions().get("hwnas", ""),
     )
-
-
-def foldable_norms(layers: Sequence[Layer]) -> dict[int, int]:
-    """For each convolution whose output only a batch norm reads: that batch norm."""
-    readers: dict[int, list[int]] = {}
-    for index, layer in enumerate(layers):
-        for source in layer.inputs:
-            readers.setdefault(source, []).append(index)
-    return {
-        index: readers[index][0]
-        for index, layer in enumerate(layers)
-        if layer.operator == "conv2d"
-        and len(readers.get(index, ())) == 1
-        and layers[readers[index][0]].operator == "batch_norm"
-    }
-
-
-def _conv2d(e: Emission, layer: Layer, norm: Layer | None) -> str:
-    own = e.weights(layer)
-    weight = own["weight"].astype(np.float64)
-    bias = own.get("bias", np.zeros(layer.channels, np.float32)).astype(np.float64)
-    if norm is not None:
-        n = e.weights(norm)
-        scale = n["weight"] / np.sqrt(n["running_var"].astype(np.float64) + BATCH_NORM_EPSILON)
-        weight = weight * scale[:, None, None, None]
-        bias = n["bias"] + (bias - n["running_mean"]) * scale
-    inputs = [
-        e.names[layer.inputs[0]],
-        e.constant(f"{layer.name}.weight", weight),
-        e.constant(f"{layer.name}.bias", bias),
-    ]
-    return e.node(
-        "Conv",
-        inputs,
-        layer.name,
-        kernel_shape=[layer.kernel] * 2,
-        strides=[layer.stride] * 2,
-        pads=[layer.padding] * 4,
-        group=layer.groups,
-    )
-
-
-def _batch_norm(e: Emission, layer: Layer) -> tuple[str, bool]:
-    own = e.weights(layer)
-    inputs = [e.names[layer.inputs[0]]] + [
-        e.constant(f"{layer.name}.{key}", own[key])
-        for key in ("weight", "bias", "running_mean", "running_var")
-    ]
-    return e.node("BatchNormalization", inputs, layer.name, epsilon=BATCH_NORM_EPSILON), True
-
-
-def _layer_norm(e: Emission, layer: Layer) -> tuple[str, bool]:
-    own = e.weights(layer)
-    inputs = [
-        e.names[layer.inputs[0]],
-        e.constant(f"{layer.name}.weight", own["weight"]),
-        e.constant(f"{layer.name}.bias", own["bias"]),
-    ]
-    y = e.node("LayerNormalization", inputs, layer.name, axis=-1, epsilon=LAYER_NORM_EPSILON)
-    return y, False
-
-
-def _activation(e: Emission, layer: Layer) -> tuple[str, bool]:
-    operator = {"relu": "Relu", "gelu": "Gelu", "hardswish": "HardSwish"}[layer.activation_name]
-    source = layer.inputs[0]
-    return e.node(operator, [e.names[source]], layer.name), e.is_map[source]
-
-
-def _add(e: Emission, layer: Layer) -> tuple[str, bool]:
-    names = [e.names[i] for i in layer.inputs]
-    return e.node("Add", names, layer.name), e.is_map[layer.inputs[0]]
-
-
-def _to_tokens(e: Emission, layer: Layer) -> tuple[str, bool]:
-    x = e.names[layer.inputs[0]]
-    x = e.node("Transpose", [x], f"{layer.name}.transpose", perm=[0, 2, 3, 1])
-    shape = e.constant(f"{layer.name}.shape", [-1, layer.channels], np.int64)
-    return e.node("Reshape", [x, shape], layer.name), False
-
-
-def _to_map(e: Emission, layer: Layer) -> tuple[str, bool]:
-    sizes = [e.batch_size, layer.height, layer.width, layer.channels]
-    shape = e.constant(f"{layer.name}.shape", sizes, np.int64)
-    x = e.node("Reshape", [e.names[layer.inputs[0]], shape], f"{layer.name}.reshape")
-    return e.node("Transpose", [x], layer.name, perm=[0, 3, 1, 2]), True
-
-
-def _position(e: Emission, layer: Layer) -> tuple[str, bool]:
-    embedding = np.tile(e.weights(layer)["embedding"], (e.batch_size, 1))
-    grid = e.constant(f"{layer.name}.embedding", embedding)
-    return e.node("Add", [e.names[layer.inputs[0]], grid], layer.name), False
-
-
-def _attention(e: Emission, layer: Layer) -> tuple[str, bool]:
-    own = e.weights(layer)
-    qk, v = layer.heads * layer.qk_dim, layer.heads * layer.v_dim
-    shape = e.constant(
-        f"{layer.name}.sequences", [e.batch_size, layer.tokens, layer.in_channels], np.int64
-    )
-    inputs = [
-        e.node("Reshape", [e.names[layer.inputs[0]], shape], f"{layer.name}.split"),
-        e.constant(f"{layer.name}.weight", own["weight"].T),
-        e.constant(f"{layer.name}.bias", own["bias"]),
-    ]
-    x = e.node(
-        "Attention",
-        inputs,
-        f"{layer.name}.attention",
-        domain=MICROSOFT,
-        num_heads=layer.heads,
-        qkv_hidden_sizes=[qk, qk, v],
-    )
-    tokens = e.constant(f"{layer.name}.tokens", [-1, v], np.int64)
-    return e.node("Reshape", [x, tokens], layer.name), False
-
-
-def _linear(e: Emission, layer: Layer) -> tuple[str, bool]:
-    own = e.weights(layer)
-    inputs = [
-        e.names[layer.inputs[0]],
-        e.constant(f"{layer.name}.weight", own["weight"].T),
-    ]
-    if "bias" in own:
-        inputs.append(e.constant(f"{layer.name}.bias", own["bias"]))
-    return e.node("Gemm", inputs, layer.name), False
-
-
-def _global_pool(e: Emission, layer: Layer) -> tuple[str, bool]:
-    source = layer.inputs[0]
-    if e.is_map[source]:
-        x = e.node("GlobalAveragePool", [e.names[source]], f"{layer.name}.mean")
-        return e.node("Flatten", [x], layer.name), False
-    sizes = [e.batch_size, -1, layer.channels]
-    shape = e.constant(f"{layer.name}.sequences", sizes, np.int64)
-    x = e.node("Reshape", [e.names[source], shape], f"{layer.name}.split")
-    axis = e.constant(f"{layer.name}.axis", [1], np.int64)
-    return e.node("ReduceMean", [x, axis], layer.name, keepdims=0), False
-
-
-EMITTERS: dict[str, Callable[[Emission, Layer], tuple[str, bool]]] = {
-    "conv2d": lambda e, layer: (_conv2d(e, layer, None), True),
-    "batch_norm": _batch_norm,
-    "layer_norm": _layer_norm,
-    "activation": _activation,
-    "add": _add,
-    "to_tokens": _to_tokens,
-    "to_map": _to_map,
-    "position": _position,
-    "attention": _attention,
-    "linear": _linear,
-    "global_pool": _global_pool,
-}
-"""The emitter of each primitive: returns the output's name and whether it is a feature map."""

@@ -1,8 +1,15 @@
-"""Proof that an exported file computes the same function as the torch subnet."""
+"""Proof that an exported file computes the same function as the torch subnet.
+
+Both compute in single precision in another order, so they differ by rounding. Where a network
+amplifies that (deep ones, on images unlike those that they know), its own rounding error, single
+against double precision in torch, says how much difference is rounding.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +23,13 @@ from supernet import Subnet
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest logit of the comparison, in fp32."""
 
+ROUNDING_FACTOR = 10.0
+LARGEST_TOLERANCE = 1e-3
+"""A larger difference is allowed up to that many times torch's own rounding error; never more
+than this."""
+
+Array = npt.NDArray[np.float32]
+
 
 class VerificationError(HwnasError, RuntimeError):
     """An exported file that does not compute what the subnet computes."""
@@ -28,9 +42,10 @@ class Agreement:
     Attributes:
         images: How many images were compared.
         largest_difference: The largest absolute difference of a logit.
-        relative_difference: That, divided by the largest absolute logit.
+        relative_difference: That, divided by the largest absolute logit. Images ten times as large
+            count by their own largest logit.
         top1_agreement: Share of images with the same predicted class.
-        tolerance: The relative difference that is allowed.
+        tolerance: The relative difference that is allowed: `TOLERANCE` where it is enough.
     """
 
     images: int
@@ -38,6 +53,11 @@ class Agreement:
     relative_difference: float
     top1_agreement: float
     tolerance: float
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the difference is allowed; NaN is not."""
+        return self.relative_difference <= self.tolerance
 
 
 def verify(
@@ -54,58 +74,100 @@ def verify(
         subnet: The network in eval mode.
         model: What was emitted from it.
         images: Real images, `n x channels x height x width`, compared beside random and extreme
-            ones (all zero, and ten times as large).
+            ones (all zero, and ten times as large). Those ten times as large are left out where
+            torch's own rounding error on them is so large that nothing can be told.
         seed: Derives the random images.
         threads: Threads inside an operator.
 
     Raises:
-        VerificationError: The file is not valid, or differs by more than `TOLERANCE`.
+        VerificationError: The file is not valid, or differs by more than `TOLERANCE` and more
+            than rounding explains.
+    """
+    agreement = compare(subnet, model, images, seed=seed, threads=threads)
+    if not agreement.is_within:
+        raise VerificationError(
+            f"the exported file differs from torch by {agreement.relative_difference:.2g} of the "
+            f"largest logit, more than {agreement.tolerance:.2g}"
+        )
+    return agreement
+
+
+def compare(
+    subnet: Subnet,
+    model: onnx.ModelProto,
+    images: torch.Tensor | None = None,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+) -> Agreement:
+    """As `verify`, but a file that differs is no error.
+
+    Raises:
+        VerificationError: The file is not valid.
     """
     try:
         onnx.checker.check_model(model, full_check=not _has_runtime_operators(model))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"the exported graph is not valid ONNX: {error}") from error
     session = open_session(model.SerializeToString(), threads)
-    shape = session.get_inputs()[0].shape
-    batches = _batches(shape, images, seed)
-    ours, theirs = [], []
-    for batch in batches:
-        with torch.no_grad():
-            ours.append(subnet(torch.from_numpy(batch)).numpy())
-        theirs.append(np.asarray(session.run(None, {"images": batch})[0]))
-    return _compare(np.concatenate(ours), np.concatenate(theirs))
+    parts = []
+    for batches in _batches(session.get_inputs()[0].shape, images, seed):
+        theirs = [np.asarray(session.run(None, {"images": batch})[0]) for batch in batches]
+        parts.append(_compared(subnet, batches, np.concatenate(theirs)))
+    usual, large = parts
+    usual = replace(usual, tolerance=min(usual.tolerance, LARGEST_TOLERANCE))
+    return usual if large.tolerance > LARGEST_TOLERANCE else _joined(usual, large)
 
 
-def _compare(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> Agreement:
+@torch.no_grad()
+def _compared(subnet: Subnet, batches: Sequence[Array], theirs: Array) -> Agreement:
+    """Compares logits on some batches; the tolerance is what rounding explains, at any height."""
+    ours = np.concatenate([subnet(torch.from_numpy(batch)).numpy() for batch in batches])
+    scale = max(float(np.abs(ours).max()), 1e-30)
     difference = float(np.abs(ours - theirs).max())
-    relative = difference / max(float(np.abs(ours).max()), 1e-30)
-    if not relative <= TOLERANCE:  # NaN fails too
-        raise VerificationError(
-            f"the exported file differs from torch by {relative:.2g} of the largest logit, more "
-            f"than {TOLERANCE:g}"
-        )
+    tolerance = TOLERANCE
+    if difference > TOLERANCE * scale:
+        exact = copy.deepcopy(subnet).double()
+        precise = [exact(torch.from_numpy(batch).double()).numpy() for batch in batches]
+        rounding = float(np.abs(np.concatenate(precise) - ours).max()) / scale
+        tolerance = max(TOLERANCE, ROUNDING_FACTOR * rounding)
     return Agreement(
         images=len(ours),
         largest_difference=difference,
-        relative_difference=relative,
+        relative_difference=difference / scale,
         top1_agreement=float((ours.argmax(1) == theirs.argmax(1)).mean()),
-        tolerance=TOLERANCE,
+        tolerance=tolerance,
+    )
+
+
+def _joined(usual: Agreement, large: Agreement) -> Agreement:
+    """Both comparisons as one: the one that fails, or the larger difference."""
+    wrong = [one for one in (usual, large) if not one.is_within]
+    worst = wrong[0] if wrong else max((usual, large), key=lambda one: one.relative_difference)
+    total = usual.images + large.images
+    agreeing = usual.top1_agreement * usual.images + large.top1_agreement * large.images
+    return Agreement(
+        images=total,
+        largest_difference=worst.largest_difference,
+        relative_difference=worst.relative_difference,
+        top1_agreement=agreeing / total,
+        tolerance=worst.tolerance,
     )
 
 
 def _batches(
     shape: list[int], images: torch.Tensor | None, seed: int
-) -> list[npt.NDArray[np.float32]]:
-    """Batches of the file's shape: random, zero, large, and real images as they fill one."""
+) -> tuple[list[Array], list[Array]]:
+    """Batches of the file's shape: random, zero and real images as they fill one; and large."""
     random = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    batches = [random, np.zeros_like(random), 10 * random]
+    batches = [random, np.zeros_like(random)]
     if images is not None:
         if list(images.shape[1:]) != shape[1:]:
             raise BadInputError(f"images must be n x {shape[1:]}, got shape {tuple(images.shape)}")
         size = shape[0]
         whole = images[: len(images) // size * size].numpy()
         batches += [np.ascontiguousarray(part) for part in whole.reshape(-1, *shape)]
-    return batches
+    return batches, [10 * random]
 
 
 def _has_runtime_operators(model: onnx.ModelProto) -> bool:

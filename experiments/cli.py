@@ -1,4 +1,5 @@
-"""The command line: `hwnas quickstart`, `hwnas devices`, `hwnas profile`.
+"""The command line: `hwnas quickstart`, `hwnas devices`, `hwnas profile`, `hwnas draw`,
+`hwnas verify`.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback.
 """
@@ -48,7 +49,10 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 @app.command("quickstart")
 def quickstart_command(
     dataset: Annotated[
-        str, typer.Option(help=f"{', '.join(DATASETS)}, or a folder with a subfolder per class")
+        str,
+        typer.Option(
+            help=f"{', '.join(DATASETS)}, a folder with a subfolder per class, or a MedMNIST .npz"
+        ),
     ] = "digits",
     space: Annotated[str, typer.Option(help=", ".join(SPACES))] = "hybrid",
     out: Annotated[Path, typer.Option(help="the run's folder, new or empty")] = Path(
@@ -147,6 +151,70 @@ def profile_command(
     if out is not None:
         save_profile(profile, out)
         say(f"written to {out}")
+
+
+@app.command("draw")
+def draw_command(
+    out: Annotated[Path, typer.Option(help="the picture to write: .png, .svg or .pdf")],
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(SPACES)}, a published one such as nas-bench-201, or a .json file; "
+            "not needed where --genes-json holds it"
+        ),
+    ] = None,
+    genes_json: Annotated[
+        Path | None,
+        typer.Option(help="the architecture: a list of genes, its choices, or a bundle.json"),
+    ] = None,
+    compare_json: Annotated[
+        Path | None, typer.Option(help="a second one; what differs is marked")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="draws an architecture where none is given")] = 0,
+    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
+    channels: Annotated[int | None, typer.Option(help="channels of the images")] = None,
+    classes: Annotated[int | None, typer.Option(help="number of classes")] = None,
+) -> None:
+    """Draws an architecture of any space, or two with their differences."""
+    from experiments.draw_command import Images, draw
+
+    images = Images(image_size=image_size, channels=channels, num_classes=classes)
+    drawn = draw(
+        out,
+        space=space,
+        images=images,
+        genes_file=genes_json,
+        compare_file=compare_json,
+        seed=seed,
+    )
+    say(f"an architecture of {drawn.name} written to {out}")
+
+
+@app.command("verify")
+def verify_command(
+    space: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(SPACES)}, a published one such as nas-bench-201, or module:Class"
+        ),
+    ],
+    architectures: Annotated[
+        int, typer.Option(help="random architectures to look at, beside the extremes")
+    ] = 8,
+    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx/--no-onnx", help="export files and compare them")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
+) -> None:
+    """Proves that tables, supernet, subnets and files of a space agree; exit code 1 if not."""
+    from experiments.verify_command import prove
+
+    report = prove(
+        space, architectures=architectures, image_size=image_size, onnx=onnx, seed=seed
+    )
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def _columns(rows: Sequence[object]) -> tuple[list[str], list[list[str]]]:

@@ -24,7 +24,7 @@ class QuickstartConfig:
     """What `hwnas quickstart` is asked to do.
 
     Attributes:
-        dataset: A dataset's name or a folder of images by class.
+        dataset: A dataset's name, a folder of images by class, or a MedMNIST `.npz` file.
         space: A search space's name: `cnn`, `vit`, `hybrid`.
         out: The run's folder, new or empty.
         max_latency_ms: Limit on the latency of one image at batch 1.

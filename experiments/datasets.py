@@ -1,27 +1,20 @@
-"""Datasets in three splits: digits, Fashion-MNIST, CIFAR-10/100, a folder of images by class.
+"""Datasets by name or path: digits, Fashion-MNIST, CIFAR-10/100, MedMNIST files, image folders.
 
-Published train/test divisions are kept; the search-validation split is cut from the training
-images, stratified by class. Digits, which come undivided, are divided into 60 / 20 / 20 %.
+Published divisions are kept (`experiments.dataset_splits`). Digits and folders of images, which
+come undivided, are divided into 60 / 20 / 20 %.
 """
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
-from records import BadInputError, CorruptFileError, generator, unknown_name
-from supernet import ImageData, Split
-
-Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
-"""Images `n x height x width x channels` from 0 to 255, and their labels."""
+from experiments.dataset_files import Labelled, read_cifar, read_idx, read_medmnist
+from experiments.dataset_splits import Published, to_splits
+from records import BadInputError, CorruptFileError, unknown_name
+from supernet import ImageData
 
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat",
@@ -33,6 +26,9 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
 
+FOLDER_SIZE = 32
+"""Side to which the images of a folder are resized unless another is asked for."""
+
 
 def load_dataset(
     name: str | Path,
@@ -42,12 +38,13 @@ def load_dataset(
     folder: str | Path | None = None,
     seed: int = 0,
 ) -> ImageData:
-    """Loads a dataset by name, or a folder with one subfolder of images per class.
+    """Loads a dataset by name, a MedMNIST file, or a folder with a subfolder per class.
 
     Args:
-        name: `digits`, `fashion-mnist`, `cifar-10`, `cifar-100`, or the path of a folder.
+        name: `digits`, `fashion-mnist`, `cifar-10`, `cifar-100`, the path of a MedMNIST `.npz`
+            file, or the path of a folder.
         image_size: Side to which images are resized; None keeps the native size, except that
-            Fashion-MNIST's 28 pixels are padded to 32, which halves evenly.
+            images of 28 pixels (Fashion-MNIST, MedMNIST) are padded to 32, which halves evenly.
         train_images: Uses only that many training images, stratified by class.
         folder: Where the files of a named dataset are, if not at one of the usual places.
         seed: Derives the divisions.
@@ -59,42 +56,40 @@ def load_dataset(
     """
     if image_size is not None and image_size < 1:
         raise BadInputError(f"image_size must be at least 1, got {image_size}")
-    if str(name) in _LOADERS:
-        return _LOADERS[str(name)](image_size, train_images, folder, seed)
     path = Path(name)
-    if path.is_dir():
-        return _image_folder(path, image_size, train_images, seed)
-    if path.parent != Path() or path.exists():
-        raise BadInputError(f"{path} is not a folder of images with a subfolder per class")
-    raise unknown_name("dataset (or a folder of images)", str(name), _LOADERS)
+    if str(name) in _LOADERS:
+        published = _LOADERS[str(name)](folder)
+    elif path.is_dir():
+        published = _image_folder(path, image_size or FOLDER_SIZE)
+    elif path.suffix == ".npz" and path.is_file():
+        published = _medmnist(path)
+    elif path.parent != Path() or path.exists() or path.suffix == ".npz":
+        raise BadInputError(
+            f"{path} is not a folder of images with a subfolder per class, nor a MedMNIST .npz "
+            "file"
+        )
+    else:
+        kind = "dataset (or a folder of images, or a MedMNIST .npz file)"
+        raise unknown_name(kind, str(name), _LOADERS)
+    if image_size is None:
+        published = published.padded(from_side=28, to_side=32)
+    return to_splits(published, image_size=image_size, train_images=train_images, seed=seed)
 
 
-def _digits(
-    image_size: int | None, train_images: int | None, folder: str | Path | None, seed: int
-) -> ImageData:
+def _digits(folder: str | Path | None) -> Published:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int64)
-    rng = generator(seed, "digits")
-    rest, test = _stratified(labels, 0.2, rng)
-    train, validation = _stratified(labels[rest], 0.25, rng)
-    rows = (rest[train], rest[validation], test)
-    return _finish(
-        "digits",
-        tuple((images[r], labels[r]) for r in rows),
-        tuple(str(d) for d in range(10)),
-        image_size=image_size,
-        train_images=train_images,
-        flip=False,
-        seed=seed,
+    return Published(
+        name="digits",
+        stream="digits",
+        train=Labelled(images, digits.target.astype(np.int64)),
+        class_names=_numbered(10),
     )
 
 
-def _fashion_mnist(
-    image_size: int | None, train_images: int | None, folder: str | Path | None, seed: int
-) -> ImageData:
+def _fashion_mnist(folder: str | Path | None) -> Published:
     where = _find(
         "fashion-mnist",
         folder,
@@ -102,22 +97,24 @@ def _fashion_mnist(
         ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"),
         "the four IDX files (gzipped or not); on Debian: apt-get install dataset-fashion-mnist",
     )
-    parts = [
-        (read_idx(_either(where, f"{part}-images-idx3-ubyte"), 3)[..., None],
-         read_idx(_either(where, f"{part}-labels-idx1-ubyte"), 1).astype(np.int64))
-        for part in ("train", "t10k")
-    ]  # fmt: skip
-    if image_size is None:
-        border = ((0, 0), (2, 2), (2, 2), (0, 0))
-        parts = [(np.pad(images, border), labels) for images, labels in parts]
-    return _published(
-        "fashion-mnist", parts[0], parts[1], FASHION_CLASSES, image_size, train_images, True, seed
+
+    def read(part: str) -> Labelled:
+        return Labelled(
+            read_idx(_either(where, f"{part}-images-idx3-ubyte"), 3)[..., None],
+            read_idx(_either(where, f"{part}-labels-idx1-ubyte"), 1).astype(np.int64),
+        )
+
+    return Published(
+        name="fashion-mnist",
+        stream="fashion-mnist",
+        train=read("train"),
+        test=read("t10k"),
+        class_names=FASHION_CLASSES,
+        flip=True,
     )
 
 
-def _cifar10(
-    image_size: int | None, train_images: int | None, folder: str | Path | None, seed: int
-) -> ImageData:
+def _cifar10(folder: str | Path | None) -> Published:
     where = _find(
         "cifar-10",
         folder,
@@ -126,16 +123,18 @@ def _cifar10(
         "data_batch_1.bin to data_batch_5.bin and test_batch.bin, the published binary version",
     )
     batches = [read_cifar(where / f"data_batch_{i}.bin", 1, 0) for i in range(1, 6)]
-    train = (np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]))
-    test = read_cifar(where / "test_batch.bin", 1, 0)
-    return _published(
-        "cifar-10", train, test, CIFAR10_CLASSES, image_size, train_images, True, seed
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return Published(
+        name="cifar-10",
+        stream="cifar-10",
+        train=Labelled(images, labels),
+        test=read_cifar(where / "test_batch.bin", 1, 0),
+        class_names=CIFAR10_CLASSES,
+        flip=True,
     )
 
 
-def _cifar100(
-    image_size: int | None, train_images: int | None, folder: str | Path | None, seed: int
-) -> ImageData:
+def _cifar100(folder: str | Path | None) -> Published:
     where = _find(
         "cifar-100",
         folder,
@@ -147,72 +146,50 @@ def _cifar100(
         names = tuple((where / "fine_label_names.txt").read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"the class names of cifar-100 cannot be read: {error}") from error
-    train, test = (read_cifar(where / f"{part}.bin", 2, 1) for part in ("train", "test"))
-    return _published("cifar-100", train, test, names, image_size, train_images, True, seed)
+    return Published(
+        name="cifar-100",
+        stream="cifar-100",
+        train=read_cifar(where / "train.bin", 2, 1),
+        test=read_cifar(where / "test.bin", 2, 1),
+        class_names=names,
+        flip=True,
+    )
 
 
-_LOADERS: dict[
-    str, Callable[[int | None, int | None, str | Path | None, int], ImageData]
-] = {
+_LOADERS: dict[str, Callable[[str | Path | None], Published]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "cifar-10": _cifar10,
     "cifar-100": _cifar100,
-}  # fmt: skip
+}
 
 DATASETS = tuple(_LOADERS)
 """The names that `load_dataset` knows."""
 
 
-def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """Reads an IDX file of unsigned bytes, gzipped or not (LeCun's format of MNIST).
+def _medmnist(path: Path) -> Published:
+    """A MedMNIST file; its classes have no names in it.
 
-    Raises:
-        CorruptFileError: Another format, or fewer bytes than announced.
+    Mirroring is off: some of its sets tell left from right, such as kidneys and lungs.
     """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, count = struct.unpack(">HBB", data[:4])
-        shape = struct.unpack(f">{count}I", data[4 : 4 + 4 * count])
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise CorruptFileError(f"{path} is not a readable IDX file: {error}") from error
-    if zero != 0 or kind != 0x08 or count != dimensions:
-        raise CorruptFileError(
-            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions"
-        )
-    body = np.frombuffer(data, np.uint8, offset=4 + 4 * count)
-    if body.size != int(np.prod(shape)):
-        raise CorruptFileError(f"{path} has {body.size} values, announced are {shape}")
-    return body.reshape(shape)
+    train, validation, test = read_medmnist(path)
+    classes = 1 + max(int(part.labels.max(initial=0)) for part in (train, validation, test))
+    return Published(
+        name=path.stem,
+        stream=path.stem,
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=_numbered(classes),
+    )
 
 
-def read_cifar(path: Path, label_bytes: int, label: int) -> Arrays:
-    """Reads a file of CIFAR's binary version: `label_bytes` labels and 3,072 pixels a record.
-
-    Raises:
-        CorruptFileError: The file is not a whole number of records.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise CorruptFileError(f"{path} cannot be read: {error}") from error
-    size = label_bytes + 3072
-    if data.size == 0 or data.size % size:
-        raise CorruptFileError(f"{path} is not a file of {size}-byte CIFAR records")
-    records = data.reshape(-1, size)
-    images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), records[:, label].astype(np.int64)
-
-
-def _image_folder(
-    path: Path, image_size: int | None, train_images: int | None, seed: int
-) -> ImageData:
+def _image_folder(path: Path, size: int) -> Published:
     from PIL import Image
 
     classes = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise BadInputError(f"{path} has no subfolders; one per class is expected")
-    size = image_size or 32
     images, labels = [], []
     for index, name in enumerate(classes):
         files = sorted(p for p in (path / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -226,25 +203,19 @@ def _image_folder(
                 with Image.open(file) as image:
                     _check_mode(file, image.mode)
                     images.append(np.asarray(image.convert("RGB").resize((size, size))))
+            except BadInputError:
+                raise
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise CorruptFileError(f"{file} is not a readable image: {error}") from error
             labels.append(index)
-    x, y = np.stack(images), np.array(labels, np.int64)
-    if (x == x[..., :1]).all():
-        x = x[..., :1]  # grey
-    rng = generator(seed, "folder")
-    rest, test = _stratified(y, 0.2, rng)
-    train, validation = _stratified(y[rest], 0.25, rng)
-    rows = (rest[train], rest[validation], test)
-    parts = tuple((x[r], y[r]) for r in rows)
-    return _finish(
-        path.name,
-        parts,
-        tuple(classes),
-        image_size=size,
-        train_images=train_images,
-        flip=False,
-        seed=seed,
+    pixels = np.stack(images)
+    if (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., :1]  # grey
+    return Published(
+        name=path.name,
+        stream="folder",
+        train=Labelled(pixels, np.array(labels, np.int64)),
+        class_names=tuple(classes),
     )
 
 
@@ -254,95 +225,6 @@ def _check_mode(file: Path, mode: str) -> None:
         raise BadInputError(
             f"{file} has more than 8 bits a channel (mode {mode}): convert it to 8 bits first"
         )
-
-
-def _published(
-    name: str,
-    train: Arrays,
-    test: Arrays,
-    classes: tuple[str, ...],
-    image_size: int | None,
-    train_images: int | None,
-    flip: bool,
-    seed: int,
-) -> ImageData:
-    """Cuts 10 % off the training images for search-validation."""
-    for part, (x, y) in (("training", train), ("test", test)):
-        if len(x) != len(y):
-            raise CorruptFileError(f"{name} has {len(x)} {part} images, but {len(y)} labels")
-        if len(x) == 0:
-            raise BadInputError(f"dataset {name!r} has no {part} images")
-    images, labels = train
-    kept, validation = _stratified(labels, 0.1, generator(seed, name))
-    parts = ((images[kept], labels[kept]), (images[validation], labels[validation]), test)
-    return _finish(
-        name,
-        parts,
-        classes,
-        image_size=image_size,
-        train_images=train_images,
-        flip=flip,
-        seed=seed,
-    )
-
-
-def _finish(
-    name: str,
-    parts: tuple[Arrays, ...],
-    classes: tuple[str, ...],
-    *,
-    image_size: int | None,
-    train_images: int | None,
-    flip: bool,
-    seed: int,
-) -> ImageData:
-    """Normalises by the training images' mean and deviation, resizes, and cuts down if asked."""
-    (x, y), *others = parts
-    if train_images is not None:
-        if not 2 <= train_images <= len(y):
-            raise BadInputError(f"train_images must be 2 to {len(y)}, got {train_images}")
-        _, rows = _stratified(y, train_images / len(y), generator(seed, name, "fewer"))
-        x, y = x[rows], y[rows]
-    if x.size == 0:
-        raise BadInputError(f"dataset {name!r} has no training images")
-    height, width = x.shape[1:3]
-    if image_size is None and height != width:
-        raise BadInputError(
-            f"the images of {name!r} are {height} x {width}, not square: give an image_size to "
-            "resize them to"
-        )
-    mean = x.mean((0, 1, 2)) / 255
-    deviation = np.maximum(x.std((0, 1, 2)) / 255, 1e-3)
-    splits = []
-    for images, labels in ((x, y), *others):
-        tensor = torch.from_numpy(((images / 255 - mean) / deviation).astype(np.float32))
-        tensor = tensor.permute(0, 3, 1, 2).contiguous()
-        if image_size is not None and tensor.shape[-1] != image_size:
-            tensor = F.interpolate(
-                tensor, size=(image_size, image_size), mode="bilinear", antialias=True
-            )
-        splits.append(Split(tensor, torch.from_numpy(labels)))
-    return ImageData(
-        name=name,
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
-        class_names=classes,
-        flip=flip,
-    )
-
-
-def _stratified(
-    labels: npt.NDArray[np.int64], share: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Divides rows into (rest, cut) with the same share of every class in `cut`, at least one."""
-    cut: list[npt.NDArray[np.intp]] = []
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        cut.append(rows[: max(1, round(share * len(rows)))])
-    chosen = rng.permutation(np.concatenate(cut))
-    rest = rng.permutation(np.setdiff1d(np.arange(len(labels)), chosen))
-    return rest, chosen
 
 
 def _find(
@@ -363,3 +245,7 @@ def _either(where: Path, name: str) -> Path:
     """The file, gzipped or not."""
     plain = where / name
     return plain if plain.is_file() else where / f"{name}.gz"
+
+
+def _numbered(classes: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(classes))

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployment import Bundle
-from experiments.baseline import scaled_to
+from experiments.baselines import scaled_to
 from experiments.closing import closing_table, picture_of_limits
 from experiments.config import QuickstartConfig
 from experiments.console import console, progress_bar, say

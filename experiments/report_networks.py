@@ -25,12 +25,13 @@ KINDS = {
     "stem": ("#5f6b78", "#eef0f3", "stem"),
     "conv": ("#0072b2", "#e5f1f8", "convolution"),
     "attention": ("#b86e00", "#fdf1dc", "attention"),
+    "cell": ("#007d5c", "#e3f3ee", "cell"),
     "transition": ("#8a94a0", "#ffffff", "change of layout"),
     "head": ("#a8558a", "#f8eaf3", "classifier"),
 }
 """Line colour, fill and name of each kind of block, chosen to differ for colour-blind people."""
 
-_OTHER = ("#007d5c", "#e3f3ee", "other")
+_OTHER = ("#8c6d1f", "#f7f1de", "other")
 
 _WIDTH = 1064
 _GAP = 17

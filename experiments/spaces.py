@@ -7,8 +7,9 @@ their resolution, larger ones are reduced by the stem.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from records import BadInputError, unknown_name
 from search_spaces import (
     CNNSpace,
@@ -18,10 +19,25 @@ from search_spaces import (
     SearchSpace,
     ViTSpace,
 )
-from supernet import ImageData
 
 
-def make_space(name: str, data: ImageData) -> SearchSpace:
+class ImageFacts(Protocol):
+    """What a space must know of images; an `ImageData` knows it."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes to tell apart."""
+
+
+def make_space(name: str, data: ImageFacts) -> SearchSpace:
     """The space of that name for the dataset's image size, channels and classes.
 
     Raises:
@@ -38,7 +54,7 @@ def make_space(name: str, data: ImageData) -> SearchSpace:
     return _SPACES[name](data)
 
 
-def baseline_space(data: ImageData) -> ScaledResNet:
+def baseline_space(data: ImageFacts) -> ScaledResNet:
     """The baseline's space for a dataset."""
     return ScaledResNet(
         image_size=data.image_size,
@@ -48,11 +64,11 @@ def baseline_space(data: ImageData) -> ScaledResNet:
     )
 
 
-def _stem_stride(data: ImageData) -> int:
+def _stem_stride(data: ImageFacts) -> int:
     return 1 if data.image_size <= 16 else 2
 
 
-def _cnn(data: ImageData) -> SearchSpace:
+def _cnn(data: ImageFacts) -> SearchSpace:
     stages: tuple[ConvStage, ...] = (
         ConvStage(widths=(16, 24, 32), depths=(1, 2), stride=1),
         ConvStage(widths=(24, 32, 48), depths=(1, 2, 3), stride=2),
@@ -68,7 +84,7 @@ def _cnn(data: ImageData) -> SearchSpace:
     )
 
 
-def _vit(data: ImageData) -> SearchSpace:
+def _vit(data: ImageFacts) -> SearchSpace:
     patches = tuple(p for p in _patch_sizes(data.image_size) if data.image_size % p == 0)
     if not patches:
         raise BadInputError(
@@ -93,7 +109,7 @@ def _patch_sizes(image_size: int) -> tuple[int, ...]:
     return (4, 7, 8) if image_size <= 32 else (8, 16)
 
 
-def _hybrid(data: ImageData) -> SearchSpace:
+def _hybrid(data: ImageFacts) -> SearchSpace:
     stages: tuple[HybridStage, ...] = (
         HybridStage(
             widths=(16, 24, 32), depths=(0, 1, 2), stride=1 if data.image_size < 12 else 2
@@ -111,7 +127,7 @@ def _hybrid(data: ImageData) -> SearchSpace:
     )
 
 
-_SPACES: dict[str, Callable[[ImageData], SearchSpace]] = {
+_SPACES: dict[str, Callable[[ImageFacts], SearchSpace]] = {
     "cnn": _cnn,
     "vit": _vit,
     "hybrid": _hybrid,

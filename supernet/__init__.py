@@ -1,22 +1,43 @@
 """The weight-sharing network: elastic primitives, training, exact extraction, evaluation."""
 
 from supernet.alone import train_alone
-from supernet.augment import augment
+from supernet.augment import Augmentation, augment
+from supernet.channel_groups import ChannelGroup, channel_groups
+from supernet.channel_sorting import (
+    SortReport,
+    channel_importance,
+    permute_channels,
+    sort_channels,
+)
 from supernet.checkpoint import load_supernet, save_supernet
+from supernet.checkpoint_names import (
+    timm_vit_names,
+    torchvision_mobilenet_v2_names,
+    torchvision_mobilenet_v3_names,
+    torchvision_vit_names,
+)
 from supernet.data import ImageData, Split
 from supernet.elastic import ElasticPrimitive
 from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
+from supernet.from_module import ModuleSpace, elastic_space, elastic_supernet, load_module
+from supernet.initialise import zero_residual_branches
 from supernet.network import Statistics
 from supernet.own_primitive import add_primitive
+from supernet.pretrained import LoadReport, load_pretrained
 from supernet.subnet import Subnet
 from supernet.supernet import Supernet
 from supernet.threads import intra_op_threads
 from supernet.training import Recipe, Step, TrainingError, train
 
 __all__ = [
+    "Augmentation",
+    "ChannelGroup",
     "ElasticPrimitive",
     "ImageData",
+    "LoadReport",
+    "ModuleSpace",
     "Recipe",
+    "SortReport",
     "Split",
     "Statistics",
     "Step",
@@ -27,10 +48,23 @@ __all__ = [
     "accuracy",
     "add_primitive",
     "augment",
+    "channel_groups",
+    "channel_importance",
+    "elastic_space",
+    "elastic_supernet",
     "intra_op_threads",
+    "load_module",
+    "load_pretrained",
     "load_supernet",
+    "permute_channels",
     "save_supernet",
+    "sort_channels",
     "standard_error",
+    "timm_vit_names",
+    "torchvision_mobilenet_v2_names",
+    "torchvision_mobilenet_v3_names",
+    "torchvision_vit_names",
     "train",
     "train_alone",
+    "zero_residual_branches",
 ]

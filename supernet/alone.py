@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from records import BadInputError
 from search_spaces import Graph
 from supernet.data import ImageData
 from supernet.network import ElasticNetwork
 from supernet.subnet import Subnet
-from supernet.training import Recipe, Step
-from supernet.training.loop import Options, train_network
+from supernet.training import Options, Recipe, Step
+from supernet.training.loop import train_network
 from supernet.training.source import OneNetwork
 
 CALIBRATION_BATCHES = 4
@@ -52,9 +53,10 @@ def train_alone(
         compiled: Whether it runs through `torch.compile`.
 
     Raises:
-        BadInputError: No epochs; a checkpoint of another run.
-        TrainingError: The loss of many steps in a row is not finite.
+        BadInputError: Data that do not fit the network; no epochs; a checkpoint of another run.
+        TrainingError: Many steps in a row went wrong, also from weights that were good before.
     """
+    _check(graph, data)
     recipe = recipe or Recipe()
     layers = [(layer.name, layer.operator, [layer]) for layer in graph.layers[1:]]
     network = ElasticNetwork(layers, seed=seed)
@@ -66,6 +68,18 @@ def train_alone(
         network, OneNetwork(graph), data, epochs=epochs, recipe=recipe, seed=seed, options=options
     )
     return network.extract_graph(graph, network.recalibrate_graph(graph, calibration(data)))
+
+
+def _check(graph: Graph, data: ImageData) -> None:
+    """Refuses data of another image size, channel or class count than the network's."""
+    first, last = graph.layers[0], graph.layers[-1]
+    made_for = (first.channels, first.height, first.width, last.channels)
+    given = (data.channels, data.image_size, data.image_size, data.num_classes)
+    if made_for != given:
+        raise BadInputError(
+            "the network is made for channels x height x width and classes {} x {} x {} and {}, "
+            "dataset {!r} has {} x {} x {} and {}".format(*made_for, data.name, *given)
+        )
 
 
 def calibration(

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from search_spaces import SearchSpace
-from search_spaces.layer_table import LayerTable
-from supernet.sources import Sources
+from supernet.layer_sources import Sources
 
 Kind: TypeAlias = Literal["channels", "heads", "query_key", "value"]
 
@@ -55,6 +55,12 @@ READ: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
 
 OUT: Final = -1
 _Axis: TypeAlias = tuple[int, int]  # a layer, and the number of its input or OUT
+
+
+class _Widths(TypedDict):
+    size: int
+    widths: tuple[int, ...]
+    bands: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,8 @@ class ChannelGroup:
             `<layer>.heads`, `<layer>.query_key` and `<layer>.value`.
         kind: What is permuted.
         size: How many there are in the largest.
-        blocks: The dimensions of each head are permuted by themselves: the number of heads; else 1.
+        blocks: The number of heads where the dimensions of each head are permuted by themselves,
+            else 1.
         widths: The sizes that the space offers, in ascending order.
         bands: Sizes whose first channels must stay the first, because some layer, or one of the
             largest networks, holds only these.
@@ -235,16 +242,48 @@ class _Sizes:
     """What sizes the layers of a space have, over all variants and in the largest networks."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.columns = space.layers.columns
-        self.rows = space.layers.row_of_variant()
-        self.largest: LayerTable = space.layer_table(space.extremes("largest"))
+        self._columns = space.layers.columns
+        self._ends = [*space.layers.offsets.tolist(), space.layers.variants]
+        largest = space.layer_table(space.extremes("largest"))
+        names = ("active", "channels", "in_channels", "heads", "qk_dim", "v_dim")
+        self._largest = {name: largest.column(name) for name in names}
+        self._nodes = space.nodes
 
-    def _variants(self, place: int, name: str) -> set[int]:
-        there = (self.rows == place) & (self.columns["active"] > 0)
-        return {int(v) for v in np.unique(self.columns[name][there])}
+    def _variants(self, place: int, name: str) -> npt.NDArray[np.int64]:
+        """A column of a layer's variants."""
+        mine = slice(self._ends[place], self._ends[place + 1])
+        return np.asarray(self._columns[name][mine][self._columns["active"][mine] > 0])
 
-    def _in_largest(self, place: int, name: str) -> set[int]:
-        there = self.largest.column("active")[:, place] > 0
-        return {int(v) for v in np.unique(self.largest.column(name)[there, place])}
+    def is_depthwise(self, place: int) -> bool:
+        """Whether a layer is a convolution of every channel by itself, in all its variants."""
+        sizes = [self._variants(place, name) for name in ("groups", "in_channels", "channels")]
+        is_conv = self._nodes[place].operator == "conv2d"
+        return is_conv and bool((sizes[0] == sizes[1]).all() and (sizes[0] == sizes[2]).all())
 
-    def is_depthwise(self, place: int) -> bool: ...
+    def is_dense(self, place: int) -> bool:
+        """Whether a layer is a convolution in which every output reads every input."""
+        is_conv = self._nodes[place].operator == "conv2d"
+        return is_conv and bool((self._variants(place, "groups") == 1).all())
+
+    def of(self, place: int, name: str) -> _Widths:
+        """An attribute of one layer."""
+        return self._widths([(place, name)])
+
+    def of_channels(self, axes: Sequence[_Axis]) -> _Widths:
+        """The channels of all that lies along a group."""
+        return self._widths([(p, "channels" if k == OUT else "in_channels") for p, k in axes])
+
+    def _widths(self, attributes: Sequence[tuple[int, str]]) -> _Widths:
+        offered: set[int] = set()
+        bands: set[int] = set()
+        for place, name in attributes:
+            values = self._variants(place, name)
+            there = self._largest["active"][:, place] > 0
+            offered |= set(values.tolist())
+            bands |= {int(values.max()), *self._largest[name][there, place].tolist()}
+        size = max(offered)
+        return {
+            "size": size,
+            "widths": tuple(sorted(offered)),
+            "bands": tuple(sorted(bands - {size})),
+        }

@@ -42,8 +42,8 @@ def save_checkpoint(
     tensors = {f"weights/{k}": v.contiguous() for k, v in network.state_dict().items()}
     tensors.update({f"average/{k}": v.contiguous() for k, v in (average or {}).items()})
     if optimiser is not None:
-        for index, state in optimiser.state_dict()["state"].items():
-            for name, value in state.items():
+        for index, values in optimiser.state_dict()["state"].items():
+            for name, value in values.items():
                 tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value).contiguous()
     header = {
         "format": FORMAT,

@@ -6,8 +6,7 @@ variant a layer (`supernet.alone`), so both are trained by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -16,45 +15,13 @@ from torch import Tensor, nn
 from records import BadInputError, array_hash
 from search_spaces import Graph, Layer
 from supernet.elastic import ELASTIC, ElasticPrimitive, Weights
+from supernet.noise import Noise, NoisyInputs
 from supernet.subnet import Subnet
 
 MOST_PLANS = 512
 
 Statistics: TypeAlias = Mapping[str, Weights]
 """For each batch-norm layer of one subnet its `running_mean` and `running_var`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Noise:
-    """Regularisation of one forward pass in training.
-
-    Attributes:
-        drop_path: Chance that an image goes without a residual branch; the branch is scaled up
-            in the others (Huang et al., Stochastic Depth, ECCV 2016, arXiv 1603.09382). It rises
-            linearly from 0 at the first branch to this at the last.
-        dropout: Chance that an input of the classifier is set to 0.
-        generator: The source of randomness.
-    """
-
-    drop_path: float
-    dropout: float
-    generator: torch.Generator
-
-    def on_branch(self, branch: Tensor, depth: float) -> Tensor:
-        """A residual branch, left out for some images; `depth` runs from 0 to 1."""
-        keep = 1 - self.drop_path * depth
-        if keep >= 1:
-            return branch
-        shape = (len(branch),) + (1,) * (branch.ndim - 1)
-        kept = torch.rand(shape, generator=self.generator) < keep
-        return branch * (kept.to(branch) / keep)
-
-    def on_features(self, features: Tensor) -> Tensor:
-        """The classifier's inputs, some set to 0."""
-        if self.dropout <= 0:
-            return features
-        kept = torch.rand(features.shape, generator=self.generator) >= self.dropout
-        return features * (kept.to(features) / (1 - self.dropout))
 
 
 class Operation:
@@ -141,6 +108,7 @@ class ElasticNetwork(nn.Module):
                 f"got shape {tuple(images.shape)}"
             )
         outputs = [images]
+        noisy = None if noise is None else NoisyInputs(noise, graph)
         for operation in self._plan(graph):
             layer, primitive = operation.layer, operation.primitive
             inputs = [outputs[i] for i in operation.sources]
@@ -151,10 +119,29 @@ class ElasticNetwork(nn.Module):
                 if seen is not None:
                     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
                     seen.setdefault(layer.name, []).append((mean, variance))
-            if noise is not None:
-                inputs = _with_noise(noise, graph, len(outputs), inputs)
+            if noisy is not None:
+                inputs = noisy(len(outputs), inputs)
             outputs.append(primitive.run(layer, inputs, weights))
         return outputs[-1]
+
+    def program(self, graph: Graph) -> Callable[[Tensor], Tensor]:
+        """The network of a graph as a function from images to logits, for `torch.compile`.
+
+        It holds its own layers, so nothing that this network remembers can make it compile again.
+        """
+        operations = self._plan(graph)
+
+        def run(images: Tensor) -> Tensor:
+            outputs = [images]
+            for operation in operations:
+                layer, primitive = operation.layer, operation.primitive
+                inputs = [outputs[i] for i in operation.sources]
+                outputs.append(primitive.run(layer, inputs, primitive.weights(layer)))
+            return outputs[-1]
+
+        # what is compiled is kept with the code object, a few versions for each
+        run.__code__ = run.__code__.replace()
+        return run
 
     def _plan(self, graph: Graph) -> list[Operation]:
         """The layers behind the input with their primitives; recent graphs are remembered."""
@@ -199,7 +186,9 @@ class ElasticNetwork(nn.Module):
                     )
                 parts.update(statistics[layer.name], num_batches_tracked=torch.tensor(0))
             for name, value in parts.items():
-                weights[f"layers.{module_name(layer.name)}.{name}"] = value.detach().clone()
+                weights[f"layers.{module_name(layer.name)}.{name}"] = value.detach().clone(
+                    memory_format=torch.contiguous_format
+                )
         return Subnet(graph, weights).eval()
 
     def weights_hash(self) -> str:
@@ -210,17 +199,6 @@ class ElasticNetwork(nn.Module):
 def module_name(layer: str) -> str:
     """A layer's name as torch allows it in modules, without dots."""
     return layer.replace(".", "_")
-
-
-def _with_noise(noise: Noise, graph: Graph, place: int, inputs: list[Tensor]) -> list[Tensor]:
-    layer = graph.layers[place]
-    if layer.operator == "add" and noise.drop_path > 0:
-        # the branch is the input that was computed last
-        branch = max(range(2), key=lambda k: layer.inputs[k])
-        inputs[branch] = noise.on_branch(inputs[branch], place / (len(graph.layers) - 1))
-    elif place == len(graph.layers) - 1 and layer.operator == "linear":
-        inputs[0] = noise.on_features(inputs[0])
-    return inputs
 
 
 def _weighted(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:

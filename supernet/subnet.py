@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,15 @@ class Subnet(nn.Module):
     ) -> None:
         super().__init__()
         self.graph = graph
-        generator = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.random.set_rng_state(generator.get_state())
-            self.layers = nn.ModuleDict(
-                {_key(layer.name): STATIC[layer.operator](layer) for layer in graph.layers[1:]}
-            )
-        if weights is not None:
-            self.load_state_dict(weights)
+        if weights is None:
+            generator = torch.Generator().manual_seed(seed)
+            with torch.random.fork_rng(devices=[]):
+                torch.random.set_rng_state(generator.get_state())
+                self.layers = _modules(graph)
+        else:
+            with torch.device("meta"):  # nothing is drawn that the weights would replace
+                self.layers = _modules(graph)
+            _assign(self.layers, weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `n x classes` of images `n x channels x height x width`."""
@@ -73,10 +75,47 @@ class Subnet(nn.Module):
         folder = Path(folder)
         try:
             graph = Graph.from_json(read_json(folder / "graph.json", kind="graph"))
-            subnet = Subnet(graph, load_file(folder / "weights.safetensors"))
+            weights = load_file(folder / "weights.safetensors")
+            # copies of their own: what lies in a file's buffer may start at any address
+            subnet = Subnet(graph, {name: value.clone() for name, value in weights.items()})
         except (BadInputError, SafetensorError, RuntimeError, ValueError, OSError) as error:
             raise CorruptFileError(f"{folder} holds no subnet of this version: {error}") from error
         return subnet.eval()
+
+
+def _assign(layers: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
+    """Puts a state dict in place, without a copy.
+
+    Module by module, since torch's own way searches all names once a module.
+
+    Raises:
+        RuntimeError: Names or shapes that do not fit.
+    """
+    of_layer: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        prefix, _, rest = name.partition(".")
+        key, _, own = rest.partition(".")
+        if prefix != "layers" or key not in layers:
+            raise RuntimeError(f"no layer of the network has a weight {name!r}")
+        of_layer.setdefault(key, {})[own] = value
+    for key, module in layers.items():
+        own_weights = of_layer.get(key, {})
+        names = {**module._parameters, **module._buffers}
+        shapes = {n: value.shape for n, value in names.items() if value is not None}
+        if module._modules or shapes != {n: value.shape for n, value in own_weights.items()}:
+            module.load_state_dict(own_weights, assign=True)  # nested modules, or the error
+            continue
+        for n, value in own_weights.items():
+            if n in module._parameters:
+                module._parameters[n] = nn.Parameter(value)
+            else:
+                module._buffers[n] = value
+
+
+def _modules(graph: Graph) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {_key(layer.name): STATIC[layer.operator](layer) for layer in graph.layers[1:]}
+    )
 
 
 def _key(name: str) -> str:

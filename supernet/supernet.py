@@ -12,7 +12,8 @@ from torch import Tensor
 
 from search_spaces import Architecture, Graph, Layer, SearchSpace
 from search_spaces.primitives import ATTRIBUTES
-from supernet.network import ElasticNetwork, Noise, Statistics
+from supernet.network import ElasticNetwork, Statistics
+from supernet.noise import Noise
 from supernet.subnet import Subnet
 
 if TYPE_CHECKING:

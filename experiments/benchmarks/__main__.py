@@ -1,24 +1,36 @@
-"""Runs every benchmark one after the other: `python -m experiments.benchmarks [FOLDER]`."""
+"""Runs every benchmark one after the other: `python -m experiments.benchmarks [FOLDER]`.
+
+Those that train for hours run with `--long` alone; they keep what they have done and go on where
+they were interrupted.
+"""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("throughput", "extraction", "latency", "quickstart")
+BENCHMARKS = ("throughput", "extraction", "latency", "supernet_speed", "quickstart")
+LONG = ("supernet_quality", "hand_made")
 
 
 def main() -> None:
     """Each in a process of its own, with its JSON in the folder if one is given."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks")
+    parser.add_argument("folder", type=Path, nargs="?", help="where to write JSON files")
+    parser.add_argument("--long", action="store_true", help=f"those of hours: {', '.join(LONG)}")
+    arguments = parser.parse_args()
+    folder: Path | None = arguments.folder
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    for name in BENCHMARKS:
+    for name in LONG if arguments.long else BENCHMARKS:
         command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
         if folder is not None:
             command += ["--json", str(folder / f"{name}.json")]
         subprocess.run(command, check=True)
+    if not arguments.long:
+        print(f"left out, for they train for hours: {', '.join(LONG)} (run them with --long)")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from search_spaces import Layer
 from supernet.elastic.primitive import ElasticPrimitive, Weights, check_shapes, largest
-from supernet.functions import attention
+from supernet.functions import attention, resize_matrix
 
 
 class Attention(ElasticPrimitive):
@@ -89,10 +89,19 @@ class Position(ElasticPrimitive):
 
     @torch.no_grad()
     def set_weights(self, layer: Layer, weights: Weights) -> None:
-        """As for every primitive; an embedding of another grid than the largest is resized."""
+        """As for every primitive.
+
+        An embedding of another grid than the largest is resized, and corrected by the least
+        change after which resizing it back gives what was set.
+        """
         check_shapes(layer, self.weights(layer), weights)
-        grid = weights["embedding"].T.reshape(-1, layer.height, layer.width)
+        given = weights["embedding"].T.reshape(-1, layer.height, layer.width)
         size = self.embedding.shape[1:]
-        if grid.shape[1:] != size:
-            grid = F.interpolate(grid[None], size=tuple(size), mode="bilinear")[0]
+        grid = given
+        if given.shape[1:] != size:
+            grid = F.interpolate(given[None], size=tuple(size), mode="bilinear")[0]
+            rows = resize_matrix(size[0], layer.height).to(grid)
+            columns = resize_matrix(size[1], layer.width).to(grid)
+            missing = given - rows @ grid @ columns.T
+            grid = grid + torch.linalg.pinv(rows) @ missing @ torch.linalg.pinv(columns).T
         self.embedding[: layer.channels].copy_(grid)

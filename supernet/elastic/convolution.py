@@ -74,7 +74,7 @@ class Conv2d(ElasticPrimitive):
     def _resized(self, weight: Tensor, kernel: int) -> Tensor:
         if self.is_patch:
             covered = _covered(self.kernels[0], kernel).to(weight)
-            return (weight.flatten(2) @ covered.T).unflatten(2, (kernel, kernel))
+            return (weight.flatten(2) @ covered.T).view(*weight.shape[:2], kernel, kernel)
         for size in self.kernels[1:]:
             cut = (weight.shape[-1] - size) // 2
             centre = weight[..., cut : cut + size, cut : cut + size]

@@ -6,11 +6,12 @@ from supernet.training.complexity import ComplexityAware
 from supernet.training.distillation import AlphaDivergence, Distillation, LabelsOnly, SoftTargets
 from supernet.training.gradients import Combination, MeanOfMembers, ProjectConflicts, SumOfMembers
 from supernet.training.guard import TrainingError
-from supernet.training.loop import Step, train, train_network
+from supernet.training.loop import train, train_network
 from supernet.training.members import Draw, Member, MemberSampler, Sandwich, SinglePath
 from supernet.training.optimisation import make_optimiser
 from supernet.training.parallel import Ranks, join_ranks
 from supernet.training.recipe import Recipe
+from supernet.training.run import Options, Step
 from supernet.training.schedules import Constant, Cosine, ExponentialWithFloor, Schedule
 from supernet.training.shrinking import Phase, ProgressiveShrinking
 
@@ -29,6 +30,7 @@ __all__ = [
     "MeanOfMembers",
     "Member",
     "MemberSampler",
+    "Options",
     "Phase",
     "ProgressiveShrinking",
     "ProjectConflicts",

@@ -13,69 +13,54 @@ what the choices of a bin have to do with each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from records import unknown_name
 from records.seeds import generator
 from search_spaces import Genes
-from supernet.training.members import Draw, Member, MemberSampler, Sandwich, check_count
+from supernet.training.members import Draw, Sandwich, check_count
 
 POOL = 8192
-PREFERENCES = ("best", "worst")
+
+Preference: TypeAlias = Literal["best", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentiveSampling(MemberSampler):
+class AttentiveSampling(Sandwich):
     """The sandwich rule with BestUp or WorstUp sampling of its random networks.
 
     Attributes:
         prefer: `best` or `worst`.
-        candidates: Networks that are compared for each slot.
+        candidates: Networks that are compared for each random one.
         bins: Cost bins of equal numbers of random networks; the cost is MACs.
-        random_subnets: Slots a step.
-        largest_alone_share: As in `Sandwich`.
     """
 
-    prefer: Literal["best", "worst"] = "best"
+    prefer: Preference = "best"
     candidates: int = 3
     bins: int = 16
-    random_subnets: int = 1
-    largest_alone_share: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.prefer not in PREFERENCES:
-            raise unknown_name("preference", self.prefer, PREFERENCES)
+        Sandwich.__post_init__(self)
+        if self.prefer not in get_args(Preference):
+            raise unknown_name("preference", self.prefer, get_args(Preference))
         check_count("candidates", self.candidates, 1)
-        check_count("bins", self.bins, 1)
-        self._sandwich()  # refuses bad counts
+        check_count("bins", self.bins, 1, POOL)
 
-    def _sandwich(self) -> Sandwich:
-        return Sandwich(
-            random_subnets=self.random_subnets, largest_alone_share=self.largest_alone_share
-        )
-
-    def members(self, draw: Draw) -> list[Member]:
-        members = self._sandwich().members(draw)
-        if len(members) == 1:
-            return members
-        rng = draw.rng("attentive")
-        for place, member in enumerate(members):
-            if member.role == "random":
-                rows = self._candidates(draw, rng)
-                losses = draw.losses(rows)
-                losses = np.where(np.isfinite(losses), losses, np.inf)
-                pick = losses.argmin() if self.prefer == "best" else losses.argmax()
-                members[place] = draw.member(rows[pick], "random", member.teachers)
-        return members
-
-    def _candidates(self, draw: Draw, rng: np.random.Generator) -> Genes:
+    def middle(self, draw: Draw) -> Genes:
+        """For each slot the preferred one of its candidates; a loss that is NaN is passed over."""
         bins = np.array_split(cost_pool(draw), self.bins)
-        # bins hold equally many networks, so a uniform bin is one drawn by frequency
-        chosen = bins[rng.integers(len(bins))]
-        rows: Genes = chosen[rng.integers(len(chosen), size=self.candidates)]
-        return rows
+        rng = draw.rng("attentive")
+        rows = []
+        for _ in range(self.random_subnets):
+            # bins hold equally many networks, so a uniform bin is one drawn by frequency
+            chosen = bins[rng.integers(len(bins))]
+            candidates = chosen[rng.integers(len(chosen), size=self.candidates)]
+            losses = draw.losses(candidates)
+            order = losses if self.prefer == "best" else -losses
+            rows.append(candidates[np.where(np.isfinite(order), order, np.inf).argmin()])
+        return np.array(rows, np.int16).reshape(-1, len(draw.space.choices))
 
 
 def cost_pool(draw: Draw) -> Genes:

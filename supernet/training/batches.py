@@ -68,8 +68,25 @@ class BatchSource:
 
 
 def batches_per_epoch(split: Split, recipe: Recipe) -> int:
-    """Full batches in one pass over the images, at least one."""
+    """Full batches in one pass over the images, at least one.
+
+    Raises:
+        BadInputError: Fewer images than two for each shard of a batch.
+    """
+    if len(split) < 2 * recipe.shards:
+        raise BadInputError(
+            f"{len(split)} training images are too few for {recipe.shards} shards of two or more "
+            "each: lower shards"
+        )
     return max(1, len(split) // recipe.batch_size)
+
+
+def shards_of(images: Tensor, targets: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
+    """The shards of a batch, whose sizes differ by one at most."""
+    parts = zip(
+        images.tensor_split(recipe.shards), targets.tensor_split(recipe.shards), strict=True
+    )
+    return list(parts)
 
 
 def check_data(space: Sizes, data: ImageData) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from records.seeds import generator
 from search_spaces import Genes
-from supernet.training.attentive import cost_pool
+from supernet.training.attentive import POOL, cost_pool
 from supernet.training.members import Draw, Member, MemberSampler, check_count, check_share
 
 
@@ -32,7 +32,7 @@ class ComplexityAware(MemberSampler):
 
     Attributes:
         levels: Cost levels of equal numbers of random networks.
-        minima: Predefined small networks: the cheapest of the space, and the cheapest at further
+        minima: Predefined small networks: the cheapest that is known, and the cheapest at further
             levels, evenly spread.
         random_subnets: Random networks a step.
         bank_size: Networks remembered a level; 0 for no bank.
@@ -47,7 +47,7 @@ class ComplexityAware(MemberSampler):
     bank_share: float = 0.35
 
     def __post_init__(self) -> None:
-        check_count("levels", self.levels, 2)
+        check_count("levels", self.levels, 2, POOL)
         check_count("minima", self.minima, 1)
         check_count("random_subnets", self.random_subnets, 1)
         check_count("bank_size", self.bank_size, 0)
@@ -68,15 +68,14 @@ class ComplexityAware(MemberSampler):
     def minimum(self, draw: Draw, level: int) -> Genes:
         """The greatest of the minima that is no larger than the level."""
         if "minima" not in draw.cache:
-            lowest = draw.space.extremes("smallest")
-            cheapest = draw.space.layer_table(lowest).macs.argmin()
             starts = [part[0] for part in np.array_split(cost_pool(draw), self.levels)]
-            places = [i * self.levels // self.minima for i in range(1, self.minima)]
-            draw.cache["minima"] = [(0, lowest[cheapest]), *((p, starts[p]) for p in places)]
-        row: Genes = max(
-            (m for m in draw.cache["minima"] if m[0] <= level), key=lambda m: int(m[0])
-        )[1]
-        return row
+            low = np.concatenate([draw.space.extremes("smallest"), starts[0][None]])
+            places = [i * self.levels // self.minima for i in range(self.minima)]
+            draw.cache["minima"] = {place: starts[place] for place in places}
+            # the smallest values need not make the cheapest network: small patches are many
+            draw.cache["minima"][0] = low[draw.space.layer_table(low).macs.argmin()]
+        rows: dict[int, Genes] = draw.cache["minima"]
+        return rows[max(place for place in rows if place <= level)]
 
     def members(self, draw: Draw) -> list[Member]:
         level = self.level(draw)

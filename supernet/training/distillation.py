@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -57,13 +58,13 @@ class AlphaDivergence(Distillation):
 
         L = - sum_i sg[q_i rho_i] log q_i,   rho = min((p/q)^a, clip) / a + 1 / (a (a - 1)),
 
-    with everything but `log q` detached; for `a = 1` (KL divergence) rho is p / q, for `a = 0` it
-    is log(min(p / q, clip)) - 1. Ratios are formed in logarithms, so no power overflows. The value
-    may be negative.
+    with everything but `log q` detached; for `a = 1`, KL(p||q), rho is p / q and not clipped, for
+    `a = 0`, KL(q||p), it is log(min(p / q, clip)) - 1. Ratios are formed in logarithms, so no
+    power overflows. The value may be negative.
 
     Attributes:
-        low: The negative alpha.
-        high: The positive alpha.
+        low: The lesser alpha, usually negative.
+        high: The greater alpha.
         clip: The largest ratio to the power of alpha.
 
     References:
@@ -83,20 +84,27 @@ class AlphaDivergence(Distillation):
 
     def loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
         student = logits.float().log_softmax(dim=1)
-        target = teacher.clamp_min(1e-30).log()
-        low, low_value = _surrogate(student, target, self.low, self.clip)
-        high, high_value = _surrogate(student, target, self.high, self.clip)
+        target = teacher.detach().clamp_min(1e-30).log()
+        low, low_value = _surrogate(student, target, self.low, math.log(self.clip))
+        high, high_value = _surrogate(student, target, self.high, math.log(self.clip))
         return torch.where(low_value > high_value, low, high).mean()
 
 
-def _surrogate(log_q: Tensor, log_p: Tensor, alpha: float, clip: float) -> tuple[Tensor, Tensor]:
-    """For each image the surrogate loss and the clipped divergence itself."""
+def _surrogate(log_q: Tensor, log_p: Tensor, alpha: float, limit: float) -> tuple[Tensor, Tensor]:
+    """For each image the surrogate loss and the clipped divergence itself.
+
+    Args:
+        log_q: The student's logarithmic probabilities, `n x classes`.
+        log_p: The teacher's.
+        alpha: Of the divergence.
+        limit: The logarithm of the largest ratio to the power of alpha.
+    """
     fixed = log_q.detach()
     q, log_ratio = fixed.exp(), log_p - fixed
-    limit = float(torch.tensor(clip).log())
     if abs(alpha) < 1e-3:
-        rho = log_ratio.clamp(max=limit) - 1
-        value = (q * (fixed - log_p)).sum(1)
+        log_ratio = log_ratio.clamp(max=limit)
+        rho = log_ratio - 1
+        value = -(q * log_ratio).sum(1)
     elif abs(alpha - 1) < 1e-3:
         p = log_p.exp()
         return -(p * log_q).sum(1), (p * log_ratio).sum(1)

@@ -20,13 +20,16 @@ class Combination(ABC):
     """Makes one gradient of the largest network's and the others' summed one."""
 
     needs_both: bool = False
-    """Whether the two are kept apart, which costs one more copy of the gradient."""
+    """Whether the two are kept apart, which costs one more copy of the gradient.
+
+    Where they are not, `combine` gets the sum over all members as that of the others.
+    """
 
     @abstractmethod
     def combine(
         self, largest: Gradients, others: Gradients, members: int, progress: float
     ) -> Gradients:
-        """The gradient of the step.
+        """The gradient of the step; what it is given stays as it is.
 
         Args:
             largest: Of the largest network.
@@ -103,11 +106,60 @@ def added(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> Gr
     ]
 
 
+class GradientSum:
+    """Gradients of one network, added up in the order in which they come.
+
+    The first gradient of a weight is taken as it is and never written to, for it may share memory
+    with others; the sum of the first two is new, and all further ones are added to it in place.
+
+    Args:
+        parameters: How many weights there are.
+    """
+
+    def __init__(self, parameters: int) -> None:
+        self.total: Gradients = [None] * parameters
+        self._is_own = [False] * parameters
+
+    def add(self, gradients: Gradients) -> None:
+        """Adds one gradient for each weight."""
+        own: list[tuple[Tensor, Tensor]] = []
+        new: list[tuple[int, Tensor, Tensor]] = []
+        for k, (total, gradient) in enumerate(zip(self.total, gradients, strict=True)):
+            if gradient is None:
+                continue
+            if total is None:
+                self.total[k] = gradient
+            elif self._is_own[k]:
+                own.append((total, gradient))
+            else:
+                new.append((k, total, gradient))
+        if own:
+            torch._foreach_add_([total for total, _ in own], [gradient for _, gradient in own])
+        if new:
+            sums = torch._foreach_add([a for _, a, _ in new], [b for _, _, b in new])
+            for (k, _, _), value in zip(new, sums, strict=True):
+                self.total[k], self._is_own[k] = value, True
+
+    def is_finite(self) -> Tensor:
+        """Whether all sums are finite and have a finite norm, as a tensor without dimensions."""
+        present = [g for g in self.total if g is not None]
+        if not present:
+            return torch.tensor(True)
+        return torch.stack(torch._foreach_norm(present)).sum().isfinite()
+
+    def divided(self, factor: float) -> Gradients:
+        """The sums divided by a number, each in memory of its own, so that it can be changed."""
+        return [
+            g if g is None or (is_own and factor == 1) else g / factor
+            for g, is_own in zip(self.total, self._is_own, strict=True)
+        ]
+
+
 def cosine(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:
     """The cosine between two gradients over the weights that both use; NaN where one is zero."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if not pairs:
         return float("nan")
     product = torch.stack([(a * b).sum() for a, b in pairs]).sum()
-    norms = [torch.stack([(g[k] * g[k]).sum() for g in pairs]).sum().sqrt() for k in range(2)]
+    norms = [torch.stack(torch._foreach_norm([p[k] for p in pairs])).norm() for k in range(2)]
     return float(product / (norms[0] * norms[1]))

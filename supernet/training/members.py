@@ -50,7 +50,8 @@ class Draw:
         step: The step, from 0.
         total: The number of steps.
         seed: The run's seed.
-        losses: For rows of genes the loss of each on this step's batch, without gradient.
+        losses: For rows of genes the loss of each on the first shard of this step's batch,
+            without gradient; the same on all ranks.
         memory: The sampler's own notes, values as in JSON, saved with the checkpoint.
         cache: What the sampler derived from space and seed, not saved.
     """
@@ -88,6 +89,10 @@ class MemberSampler(ABC):
     def sorts_channels(self, draw: Draw) -> bool:
         """Whether channels are to be sorted by importance before this step."""
         return False
+
+    def trained_part(self, draw: Draw) -> SearchSpace | None:
+        """What the earlier steps trained, whose channels stay the first when they are sorted."""
+        return None
 
     def observe(self, draw: Draw, members: Sequence[Member], losses: Sequence[float]) -> None:
         """Told the losses of a finished step; NaN for a member that was dropped."""
@@ -156,14 +161,16 @@ def take_turns(draw: Draw, which: Literal["largest", "smallest"]) -> Genes:
     return row
 
 
-def check_count(name: str, value: int, least: int) -> None:
-    """Refuses a number of networks below the least.
+def check_count(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Refuses a number of networks below the least or above the most.
 
     Raises:
         BadInputError: It is.
     """
     if value < least:
         raise BadInputError(f"{name} must be >= {least}, got {value}")
+    if most is not None and value > most:
+        raise BadInputError(f"{name} must be <= {most}, got {value}")
 
 
 def check_share(name: str, value: float) -> None:

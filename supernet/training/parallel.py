@@ -4,12 +4,14 @@ Started with `torchrun --nproc-per-node N script.py`, each process calls `join_r
 `train` as it would alone. The shards of a batch are spread over the ranks, gradients are summed
 over them, and everything else (batches, augmentation, members, updates) is a function of (seed,
 step), computed alike on every rank. So N ranks give what one process gives, up to the order in
-which floating-point numbers are added.
+which floating-point numbers are added. Weights at the start, and losses by which networks are
+chosen, are those of the first rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -53,6 +55,20 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def take_from_first(self, values: Iterable[Tensor]) -> None:
+        """Overwrites tensors by those of the first rank."""
+        if self.world > 1:
+            for value in values:
+                message = value.contiguous()
+                dist.broadcast(message, 0)
+                value.copy_(message)
+
+    def agree(self, value: float, device: str) -> bool:
+        """Whether all ranks have the same value; every rank gets the same answer."""
+        first = torch.tensor(value, dtype=torch.float64, device=device)
+        self.take_from_first([first])
+        return float(self.sum((first != value).double())) == 0
+
     def sum_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Sums gradients over all ranks in place, as one message; None stays None."""
         present = [g for g in gradients if g is not None]
@@ -81,6 +97,8 @@ def join_ranks(backend: str | None = None) -> Iterator[Ranks]:
     if not dist.is_torchelastic_launched():
         yield Ranks()
         return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what `cuda` means here
     dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
     try:
         yield Ranks.current()

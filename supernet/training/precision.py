@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 from supernet.training.recipe import Precision
 
@@ -33,16 +32,12 @@ class LossScale:
         self.value = 65536.0 if self.is_used else 1.0
         self._good = 0
 
-    def undo(self, gradient: Tensor) -> Tensor:
-        """The gradient without the factor."""
-        return gradient / self.value if self.is_used else gradient
-
-    def update(self, is_good: bool) -> None:
-        """Halves the factor after a bad step, doubles it after many good ones."""
+    def update(self, is_finite: bool) -> None:
+        """Halves the factor after a step that overflowed, doubles it after many that did not."""
         if not self.is_used:
             return
-        self._good = self._good + 1 if is_good else 0
-        if not is_good:
+        self._good = self._good + 1 if is_finite else 0
+        if not is_finite:
             self.value = max(1.0, self.value / 2)
         elif self._good % GROW_EVERY == 0:
             self.value *= 2

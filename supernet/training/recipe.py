@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from records import BadInputError, unknown_name
 from supernet.augment import Augmentation
 from supernet.training.distillation import Distillation, SoftTargets
@@ -41,12 +43,12 @@ class Recipe:
         drop_path: Chance that an image goes without the last residual branch.
         dropout: Chance that an input of the classifier is 0.
         regularise: Whether drop path and dropout hold for the `largest` member only (BigNAS, Yu
-            et al., ECCV 2020) or for `all`.
+            et al., ECCV 2020), if the step trains it, or for `all`.
         ema: Decay of an exponential moving average of the weights, which replaces them at the end
             of training; None for none.
         augment: How images are changed; True for the default, False for not at all.
         precision: Of activations in forward and backward passes; weights and updates are fp32.
-        spike_factor: A member whose loss is so many times its usual one is dropped.
+        spike_factor: A member whose loss is so many times its usual one is dropped; above 1.
     """
 
     batch_size: int = 64
@@ -82,10 +84,14 @@ class Recipe:
                             ("regularise", ("largest", "all"))):  # fmt: skip
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
-        for name in ("learning_rate", "spike_factor", "clip_norm", "clip_value"):
+        for name in ("learning_rate", "clip_norm", "clip_value"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadInputError(f"{name} must be positive, got {value}")
+        if not self.weight_decay >= 0:
+            raise BadInputError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not self.spike_factor > 1:
+            raise BadInputError(f"spike_factor must be above 1, got {self.spike_factor}")
         for name in ("warmup_share", "label_smoothing", "drop_path", "dropout", "ema"):
             if getattr(self, name) is not None:
                 check_share(name, getattr(self, name))
@@ -100,18 +106,18 @@ class Recipe:
         return Augmentation() if self.augment else None
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values; a part is named by its class."""
-        record: dict[str, Any] = _record(self)
-        del record["part"]
-        return record
+        """The recipe as JSON-ready values; a part is its class's name and its attributes."""
+        return {f.name: _record(getattr(self, f.name)) for f in fields(self)}
 
 
-def _record(part: Any) -> Any:
-    if isinstance(part, tuple):
-        return [_record(p) for p in part]
-    if not is_dataclass(part):
-        if part is None or isinstance(part, bool | int | float | str):
-            return part
-        return {"part": type(part).__name__, "repr": repr(part)}
-    values = {f.name: _record(getattr(part, f.name)) for f in fields(part)}
-    return {"part": type(part).__name__, **values}
+def _record(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [_record(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _record(v) for k, v in value.items()}
+    names = [f.name for f in fields(value)] if is_dataclass(value) else list(vars(value))
+    return {"part": type(value).__name__, **{n: _record(getattr(value, n)) for n in names}}

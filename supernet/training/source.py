@@ -13,9 +13,12 @@ from torch import Tensor
 
 from records import content_hash
 from search_spaces import Genes, Graph
+from supernet.channel_sorting import sort_channels
 from supernet.supernet import Supernet
+from supernet.training.batches import shards_of
 from supernet.training.members import Draw, Member
 from supernet.training.optimisation import MovingAverage
+from supernet.training.parallel import Ranks
 from supernet.training.recipe import Recipe
 
 
@@ -77,6 +80,7 @@ class SpaceMembers:
         self.supernet = supernet
         self.recipe = recipe
         self.seed = seed
+        self.ranks = Ranks.current()
         self.memory: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
         self._last: Draw | None = None
@@ -92,15 +96,18 @@ class SpaceMembers:
         optimiser: torch.optim.Optimizer,
         average: MovingAverage | None,
     ) -> None:
-        if self.recipe.members.sorts_channels(self._draw(step, total, None)):
-            from supernet.channel_sorting import sort_channels
-
+        draw = self._draw(step, total, None)
+        sampler = self.recipe.members
+        if sampler.sorts_channels(draw):
             averaged = None if average is None else average.weights
-            sort_channels(self.supernet, optimiser=optimiser, average=averaged)
+            sort_channels(
+                self.supernet, optimiser=optimiser, average=averaged,
+                keep=sampler.trained_part(draw),
+            )  # fmt: skip
 
     def draw(self, step: int, total: int, images: Tensor, targets: Tensor) -> list[Member]:
-        part = images.chunk(self.recipe.shards)[0], targets.chunk(self.recipe.shards)[0]
-        self._last = self._draw(step, total, part)
+        first = shards_of(images, targets, self.recipe)[0]
+        self._last = self._draw(step, total, first)
         return self.recipe.members.members(self._last)
 
     def observe(self, members: Sequence[Member], losses: Sequence[float]) -> None:
@@ -112,8 +119,11 @@ class SpaceMembers:
         def losses(rows: Genes) -> npt.NDArray[np.float64]:
             assert part is not None
             images, targets = part
-            found = [F.cross_entropy(self.supernet(images, row), targets).item() for row in rows]
-            return np.array(found)
+            found = torch.stack(
+                [F.cross_entropy(self.supernet(images, row), targets) for row in rows]
+            )
+            self.ranks.take_from_first([found])
+            return found.double().cpu().numpy()
 
         return Draw(
             space=self.supernet.space,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -11,16 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from records.seeds import torch_seed
-from search_spaces import Graph
-from supernet.network import ElasticNetwork, Noise
-from supernet.training.gradients import Gradients, added, cosine
+from supernet.network import ElasticNetwork
+from supernet.noise import Noise
+from supernet.training.batches import shards_of
+from supernet.training.gradients import Gradients, GradientSum, cosine
 from supernet.training.guard import Guard
 from supernet.training.members import Member
 from supernet.training.parallel import Ranks
 from supernet.training.precision import LossScale, autocast
 from supernet.training.recipe import Recipe
-
-Shard = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,15 +29,17 @@ class Outcome:
 
     Attributes:
         gradients: The step's gradient, None where no member was good.
-        losses: Of each member, as it is; one that is not finite was dropped.
+        losses: Of each member, as it is.
         kept: For each member whether it counts.
+        is_finite: Whether all losses and gradients are finite.
         cosine: Between the gradients of the largest member and of the others, if watched.
     """
 
     gradients: Gradients | None
     losses: tuple[float, ...]
     kept: tuple[bool, ...]
-    cosine: float | None
+    is_finite: bool = True
+    cosine: float | None = None
 
     @property
     def kept_losses(self) -> tuple[float, ...]:
@@ -73,14 +75,18 @@ class Stepper:
     recipe: Recipe
     guard: Guard
     scale: LossScale
-    ranks: Ranks
-    pool: Executor | None
-    seed: int
+    ranks: Ranks = field(default_factory=Ranks)
+    pool: Executor | None = None
+    seed: int = 0
     teacher: nn.Module | None = None
     teacher_weight: float = 1.0
     watch: bool = False
     compiled: bool = False
-    _programs: dict[int, tuple[Graph, Callable[..., Tensor]]] = field(default_factory=dict)
+    _parameters: list[nn.Parameter] = field(init=False)
+    _programs: dict[bytes, Callable[[Tensor], Tensor]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._parameters = list(self.network.parameters())
 
     def __call__(
         self,
@@ -91,93 +97,100 @@ class Stepper:
         progress: float,
     ) -> Outcome:
         """Losses and gradient of the members on a batch."""
-        parts = zip(images.chunk(self.recipe.shards), targets.chunk(self.recipe.shards))  # noqa: B905
-        shards = list(parts)
-        own = self.ranks.own(len(shards))
-        outside = [self._outside(shards[k][0]) for k in own]
-        predictions: list[list[Tensor | None]] = [[] for _ in own]
-        parameters = list(self.network.parameters())
-        largest: Gradients = [None] * len(parameters)
-        others: Gradients = [None] * len(parameters)
-        losses, kept = [], []
+        parts = self._parts(images, targets)
+        largest, others = self._sum(), self._sum()
         apart = self.watch or self.recipe.gradients.needs_both
+        losses: list[float] = []
+        finite: list[bool] = []
+        kept: list[bool] = []
         for place, member in enumerate(members):
-
-            def one(i: int, place: int = place, member: Member = member) -> _Result:
-                noise = self._noise(member, step, place, own[i])
-                teacher = _mean([predictions[i][t] for t in member.teachers])
-                return self._member(member, shards[own[i]], teacher, outside[i], noise)
-
-            results = list(map(one, range(len(own))) if self.pool is None
-                           else self.pool.map(one, range(len(own))))  # fmt: skip
-            loss, is_finite = self._agreed(results, len(shards))
+            loss, gradient, is_finite = self._train(member, parts, step, place)
             losses.append(loss)
-            kept.append(is_finite and self.guard.is_good(member.role, loss))
-            for i, result in enumerate(results):
-                predictions[i].append(result.prediction if kept[-1] else None)
-            if not kept[-1]:
-                continue
-            self.guard.record(member.role, loss)
-            gradients = _mean_gradients([r.gradients for r in results], len(shards))
-            if apart and member.role == "largest":
-                largest = added(largest, gradients)
+            finite.append(is_finite)
+            kept.append(is_finite and self.guard.accepts(member.role, loss))
+            if kept[-1]:
+                (largest if apart and member.role == "largest" else others).add(gradient.total)
             else:
-                others = added(others, gradients)
-        for sums in (largest, others):
-            self.ranks.sum_gradients(sums)
-        combined = self.recipe.gradients.combine(largest, others, sum(kept), progress)
+                for part in parts:
+                    part.predictions[-1] = None  # whom it would have taught learns the labels
+        sums = [gradient.divided(self.scale.value) for gradient in (largest, others)]
+        for gradients in sums:
+            self.ranks.sum_gradients(gradients)
+        combined = self.recipe.gradients.combine(sums[0], sums[1], sum(kept), progress)
         return Outcome(
             gradients=combined if any(kept) else None,
             losses=tuple(losses),
             kept=tuple(kept),
-            cosine=cosine(largest, others) if self.watch else None,
+            is_finite=all(finite),
+            cosine=cosine(sums[0], sums[1]) if self.watch else None,
         )
 
-    def _member(
-        self,
-        member: Member,
-        shard: Shard,
-        teacher: Tensor | None,
-        outside: Tensor | None,
-        noise: Noise | None,
-    ) -> _Result:
-        """A member's loss and gradient on one shard."""
-        images, targets = shard
-        recipe = self.recipe
-        with autocast(recipe.precision, images.device):
-            logits = self._forward(member, images, noise)
+    def _parts(self, images: Tensor, targets: Tensor) -> list[_Part]:
+        """The shards that this rank computes."""
+        shards = shards_of(images, targets, self.recipe)
+        return [_Part(k, *shards[k]) for k in self.ranks.own(len(shards))]
+
+    def _sum(self) -> GradientSum:
+        return GradientSum(len(self._parameters))
+
+    def _train(
+        self, member: Member, parts: Sequence[_Part], step: int, place: int
+    ) -> tuple[float, GradientSum, bool]:
+        """A member's mean loss over all shards, its gradient on this rank's, if all is finite."""
+
+        def on_shard(part: _Part) -> _Result:
+            return self._on_shard(member, part, self._noise(member, step, place, part.number))
+
+        run = map if self.pool is None else self.pool.map
+        results: Iterable[_Result] = run(on_shard, parts)
+        gradient = self._sum()
+        losses: list[Tensor] = []
+        for part, result in zip(parts, results, strict=True):
+            gradient.add(result.gradients)
+            losses.append(result.loss)
+            part.predictions.append(result.prediction)
+        total = torch.stack(losses).double().sum()
+        bad = 1 - gradient.is_finite().to(total)
+        loss, wrong = self.ranks.sum(torch.stack([total, bad])).tolist()
+        loss /= self.recipe.shards
+        return loss, gradient, wrong == 0 and math.isfinite(loss)
+
+    def _on_shard(self, member: Member, part: _Part, noise: Noise | None) -> _Result:
+        """A member's loss and scaled gradient on one shard, and what it predicts."""
+        with autocast(self.recipe.precision, part.images.device):
+            logits = self._forward(member, part.images, noise)
         logits = logits.float()
-        if teacher is not None and recipe.distillation.uses_teacher:
-            loss = recipe.distillation.loss(logits, teacher)
-        else:
-            loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-            if outside is not None and recipe.distillation.uses_teacher:
-                taught = recipe.distillation.loss(logits, outside)
-                loss = loss + self.teacher_weight * taught
-        gradients = torch.autograd.grad(
-            loss * self.scale.value, list(self.network.parameters()), allow_unused=True
-        )
-        return _Result(
-            loss=loss.detach(),
-            gradients=[None if g is None else self.scale.undo(g) for g in gradients],
-            prediction=logits.detach().softmax(dim=1),
-        )
+        loss = self._loss(member, part, logits)
+        scale = self.scale.value / self.recipe.shards
+        gradients = torch.autograd.grad(loss * scale, self._parameters, allow_unused=True)
+        return _Result(loss.detach(), list(gradients), logits.detach().softmax(dim=1))
+
+    def _loss(self, member: Member, part: _Part, logits: Tensor) -> Tensor:
+        """Against the mean prediction of its teachers, or against the labels."""
+        distillation = self.recipe.distillation
+        teacher = _mean([part.predictions[t] for t in member.teachers])
+        if teacher is not None and distillation.uses_teacher:
+            return distillation.loss(logits, teacher)
+        loss = F.cross_entropy(logits, part.targets, label_smoothing=self.recipe.label_smoothing)
+        if self.teacher is None:
+            return loss
+        if part.outside is None:
+            with torch.no_grad(), autocast(self.recipe.precision, part.images.device):
+                said: Tensor = self.teacher(part.images)
+            part.outside = said.float().softmax(dim=1)
+        return loss + self.teacher_weight * distillation.loss(logits, part.outside)
 
     def _forward(self, member: Member, images: Tensor, noise: Noise | None) -> Tensor:
-        if self.compiled and member.role != "random":
-            graph, program = self._programs.get(id(member.graph), (None, None))
-            if graph is not member.graph or program is None:
-                graph = member.graph
-
-                def network(images: Tensor, noise: Noise | None, graph: Graph = graph) -> Tensor:
-                    return self.network.run(images, graph, noise=noise)
-
-                program = torch.compile(network)
-                self._programs[id(graph)] = graph, program
-            return program(images, noise)
-        return self.network.run(images, member.graph, noise=noise)
+        """Logits; the largest and smallest networks without noise are compiled if asked for."""
+        if not self.compiled or member.role == "random" or noise is not None:
+            return self.network.run(images, member.graph, noise=noise)
+        key = b"" if member.genes is None else member.genes.tobytes()
+        if key not in self._programs:
+            self._programs[key] = torch.compile(self.network.program(member.graph))
+        return self._programs[key](images)
 
     def _noise(self, member: Member, step: int, place: int, shard: int) -> Noise | None:
+        """The regularisation of a member on a shard: a function of (seed, step)."""
         recipe = self.recipe
         if recipe.drop_path == recipe.dropout == 0:
             return None
@@ -190,20 +203,24 @@ class Stepper:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def _agreed(self, results: Sequence[_Result], shards: int) -> tuple[float, bool]:
-        """The member's mean loss over all shards, and whether loss and gradients are finite."""
-        bad = sum(not _is_finite(r) for r in results)
-        total = torch.stack([r.loss for r in results]).double().sum()
-        sums = self.ranks.sum(torch.stack([total, torch.full_like(total, bad)]))
-        return float(sums[0]) / shards, float(sums[1]) == 0
 
-    @torch.no_grad()
-    def _outside(self, images: Tensor) -> Tensor | None:
-        """What the frozen teacher says of a shard's images."""
-        if self.teacher is None:
-            return None
-        prediction: Tensor = self.teacher(images).float().softmax(dim=1)
-        return prediction
+@dataclass(slots=True, eq=False)
+class _Part:
+    """A shard of the batch.
+
+    Attributes:
+        number: Its place among all shards.
+        images: Its images.
+        targets: Their labels or probabilities.
+        predictions: Of the step's members so far, None where one was dropped.
+        outside: What the frozen teacher says of the images, once somebody asked.
+    """
+
+    number: int
+    images: Tensor
+    targets: Tensor
+    predictions: list[Tensor | None] = field(default_factory=list)
+    outside: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,21 +230,9 @@ class _Result:
     prediction: Tensor
 
 
-def _is_finite(result: _Result) -> bool:
-    norms = [g.norm() for g in result.gradients if g is not None]
-    return bool(torch.isfinite(torch.stack([result.loss, *norms])).all())
-
-
 def _mean(predictions: Sequence[Tensor | None]) -> Tensor | None:
     """The mean of the predictions that there are."""
     known = [p for p in predictions if p is not None]
-    return torch.stack(known).mean(0) if known else None
-
-
-def _mean_gradients(parts: Sequence[Gradients], shards: int) -> Gradients:
-    """The sum over this rank's shards, divided by the number of all shards."""
-    mean: Gradients = []
-    for gradients in zip(*parts, strict=True):
-        known = [g for g in gradients if g is not None]
-        mean.append(sum(known[1:], start=known[0]) / shards if known else None)
-    return mean
+    if len(known) < 2:
+        return known[0] if known else None
+    return torch.stack(known).mean(0)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from deployment import Timing
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from hardware_profiles import MemoryLevel, Profile, Quantity, Target
 from search_spaces import CNNSpace, HybridSpace, SearchSpace, ViTSpace
 from search_spaces.blocks import classifier

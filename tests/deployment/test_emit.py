@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from deployment import emit, open_session
-from deployment.emit import EMITTERS, foldable_norms
-from records import BadInputError, UnknownNameError
+from deployment.folding import foldable
+from records import BadInputError
 from tests.deployment.doubles import HYBRID, ODD, SPACES, VIT, rows_of, shaken_subnet
 
 ALL = {**SPACES, "odd": ODD}
@@ -71,15 +71,17 @@ def test_batch_norms_are_folded(name):
     for row in rows_of(space, 3):
         subnet = shaken_subnet(space, row)
         norms = [layer for layer in subnet.graph.layers if layer.operator == "batch_norm"]
-        assert len(foldable_norms(subnet.graph.layers)) == len(norms)
+        assert sum(map(len, foldable(subnet.graph.layers).values())) == len(norms)
         assert "BatchNormalization" not in operators(emit(subnet))
 
 
 def test_norms_that_cannot_be_folded_stay():
     subnet = shaken_subnet(ODD, [0])
     names = [layer.name for layer in subnet.graph.layers]
-    folded = foldable_norms(subnet.graph.layers)
-    assert {names[a]: names[b] for a, b in folded.items()} == {"stem.conv": "stem.norm"}
+    folded = foldable(subnet.graph.layers)
+    assert {names[a]: [names[i] for i in b] for a, b in folded.items()} == {
+        "stem.conv": ["stem.norm"]
+    }
     assert operators(emit(subnet)).count("BatchNormalization") == 2
 
 
@@ -114,9 +116,3 @@ def test_batch_size_below_one_is_refused(batch_size):
     subnet = shaken_subnet(HYBRID, rows_of(HYBRID, 0)[0])
     with pytest.raises(BadInputError, match=f"got {batch_size}"):
         emit(subnet, batch_size)
-
-
-def test_primitive_without_emitter_is_named(monkeypatch):
-    monkeypatch.delitem(EMITTERS, "global_pool")
-    with pytest.raises(UnknownNameError, match=r"'global_pool'.*Known: activation, add"):
-        emit(shaken_subnet(HYBRID, rows_of(HYBRID, 0)[0]))

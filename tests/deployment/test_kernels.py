@@ -7,7 +7,7 @@ import pytest
 
 from deployment import KINDS, Lowering, emit, open_session
 from deployment.kernels import COLUMNS
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from hardware_profiles.machine import instruction_sets
 from records import BadInputError, UnknownNameError
 from search_spaces import CNNSpace, ConvStage, HybridSpace, SearchSpace

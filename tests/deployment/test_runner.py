@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from deployment import LocalRunner, Timing, emit
 from deployment.runner import MAX_ROUNDS
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from records import BadInputError, CorruptFileError
 from search_spaces import HybridSpace
 from supernet import Subnet

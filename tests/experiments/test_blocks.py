@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from experiments.blocks import blocks
 from experiments.datasets import load_dataset
 from experiments.spaces import SPACES, make_space

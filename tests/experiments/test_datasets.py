@@ -1,4 +1,5 @@
 import gzip
+import io
 import itertools
 import struct
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from experiments.datasets import DATASETS, load_dataset, read_cifar, read_idx
+from experiments.dataset_files import read_cifar, read_idx, read_medmnist
+from experiments.datasets import DATASETS, load_dataset
 from records import BadInputError, CorruptFileError, UnknownNameError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -144,6 +146,8 @@ def test_an_unknown_name_lists_the_known_and_a_path_is_no_name(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInputError, match="not a folder of images"):
         load_dataset(tmp_path / "file")
+    with pytest.raises(BadInputError, match=r"pathmnist\.npz is not .* nor a MedMNIST .npz file"):
+        load_dataset("pathmnist.npz")
 
 
 # ---- IDX -------------------------------------------------------------------------------------
@@ -212,10 +216,11 @@ def test_fashion_mnist_is_read_from_hand_made_files_and_padded(tmp_path):
     ("options", "kind", "said"),
     [
         ({"train": 0}, BadInputError, "no training images"),
+        ({"train": 10}, BadInputError, "no training images"),  # all go to search-validation
         ({"test": 0}, BadInputError, "no test images"),
         ({"labels": 4}, BadInputError, "all of one class"),
         ({"labels": 11}, BadInputError, "label 11|all of one class"),
-        ({"size": (28, 20)}, BadInputError, "32 x 24, not square"),
+        ({"size": (28, 20)}, BadInputError, "28 x 20, not square"),
     ],
 )
 def test_files_that_are_no_dataset_are_refused(tmp_path, options, kind, said):
@@ -356,6 +361,14 @@ def test_a_folder_with_other_content_is_refused(tmp_path):
         load_dataset(tmp_path / "empty")
 
 
+def test_an_image_of_16_bits_is_refused(tmp_path):
+    folder = write_images(tmp_path / "pets")
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(folder / "cat" / "001.png")
+
+    with pytest.raises(BadInputError, match=r"001\.png has more than 8 bits a channel"):
+        load_dataset(folder)
+
+
 @pytest.mark.parametrize("spoil", ["text", "cut", "zero", "folder", "damaged"])
 def test_an_image_that_cannot_be_read_is_named(tmp_path, spoil):
     folder = write_images(tmp_path / "pets")
@@ -375,3 +388,158 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, spoil):
 
     with pytest.raises(CorruptFileError, match=r"dog/003\.png is not a readable image"):
         load_dataset(folder)
+
+
+# ---- MedMNIST --------------------------------------------------------------------------------
+
+SIZES = {"train": 40, "val": 12, "test": 16}
+
+
+def medmnist_arrays(side=28, colour=(), classes=4, label_shape=(1,)):
+    rng = np.random.default_rng(side)
+    arrays = {}
+    for part, n in SIZES.items():
+        arrays[f"{part}_images"] = rng.integers(0, 256, (n, side, side, *colour), np.uint8)
+        labels = (np.arange(n) % classes).astype(np.uint8).reshape(n, 1)
+        arrays[f"{part}_labels"] = np.broadcast_to(labels, (n, *label_shape)).copy()
+    return arrays
+
+
+def write_medmnist(path, **options):
+    changes = options.pop("changes", {})
+    arrays = {**medmnist_arrays(**options), **changes}
+    np.savez(path, **{name: a for name, a in arrays.items() if a is not None})
+    return path
+
+
+@pytest.mark.parametrize(("colour", "channels"), [((), 1), ((3,), 3)])
+@pytest.mark.parametrize(("side", "loaded"), [(28, 32), (64, 64)])
+def test_a_medmnist_file_is_a_dataset_with_its_own_splits(
+    tmp_path, colour, channels, side, loaded
+):
+    path = write_medmnist(tmp_path / "pathmnist.npz", side=side, colour=colour)
+    arrays = medmnist_arrays(side, colour)
+
+    data = load_dataset(path)
+
+    assert (data.name, data.num_classes, data.channels) == ("pathmnist", 4, channels)
+    assert data.class_names == ("0", "1", "2", "3")
+    assert not data.flip
+    assert data.image_size == loaded
+    pixels = arrays["train_images"].reshape(40, side, side, channels)
+    border = ((0, 0), *[((loaded - side) // 2,) * 2] * 2, (0, 0))
+    mean = np.pad(pixels, border).mean((0, 1, 2))
+    deviation = np.pad(pixels, border).std((0, 1, 2))
+    for split, part in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
+        raw = arrays[f"{part}_images"].reshape(-1, side, side, channels)
+        assert split.labels.tolist() == arrays[f"{part}_labels"][:, 0].tolist()
+        restored = split.images.permute(0, 2, 3, 1).numpy() * deviation + mean
+        assert np.abs(restored - np.pad(raw, border)).max() < 1e-3
+    assert same(data, load_dataset(str(path), seed=5))  # nothing is drawn
+
+
+def test_medmnist_images_are_resized_and_cut_down(tmp_path):
+    path = write_medmnist(tmp_path / "blood.npz", side=64, colour=(3,))
+
+    assert load_dataset(path, image_size=28).image_size == 28
+    fewer = load_dataset(path, train_images=8)
+    assert torch.bincount(fewer.train.labels).tolist() == [2, 2, 2, 2]
+    assert (len(fewer.validation), len(fewer.test)) == (12, 16)
+
+
+def test_labels_of_medmnist_may_be_flat_and_of_any_integer_type(tmp_path):
+    flat = {f"{part}_labels": np.arange(n, dtype=np.int64) % 3 for part, n in SIZES.items()}
+
+    data = load_dataset(write_medmnist(tmp_path / "x.npz", changes=flat))
+
+    assert data.num_classes == 3
+    assert data.test.labels.tolist() == [i % 3 for i in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"label_shape": (14,)}, BadInputError, "14 labels an image: sets of several labels"),
+        ({"colour": (28,)}, BadInputError, r"\(40, 28, 28, 28\), which are volumes"),
+        ({"colour": (28, 3)}, BadInputError, "which are volumes"),
+        ({"changes": {"val_labels": None}}, CorruptFileError, "lacks val_labels; a MedMNIST"),
+        (
+            {"changes": {"test_images": np.zeros((16, 28, 28), np.float32)}},
+            CorruptFileError,
+            "test_images are float32",
+        ),
+        (
+            {"changes": {"train_labels": np.zeros((40, 1))}},
+            CorruptFileError,
+            "train_labels float64",
+        ),
+        (
+            {"changes": {"val_images": np.zeros((3, 28, 28), np.uint8)}},
+            CorruptFileError,
+            r"val_images have shape \(3, 28, 28\) and val_labels \(12, 1\)",
+        ),
+        (
+            {"changes": {"val_images": np.zeros((12, 784), np.uint8)}},
+            CorruptFileError,
+            "expected n x size x size",
+        ),
+        (
+            {"changes": {"train_labels": np.full((40, 1), -1), "val_labels": np.full((12, 1), 2)}},
+            BadInputError,
+            "all of one class|label -1",
+        ),
+        (
+            {
+                "changes": {
+                    "test_images": np.zeros((0, 28, 28), np.uint8),
+                    "test_labels": np.zeros((0, 1), np.uint8),
+                }
+            },
+            BadInputError,
+            "no test images",
+        ),
+    ],
+)
+def test_other_npz_files_are_refused_with_the_reason(tmp_path, options, kind, said):
+    path = write_medmnist(tmp_path / "odd.npz", **options)
+
+    with pytest.raises(kind, match=said):
+        load_dataset(path)
+
+
+def test_files_that_only_look_like_npz_are_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    whole = write_medmnist(tmp_path / "whole.npz").read_bytes()
+    pickled = np.array([{"code": "is not run"}], dtype=object)
+    plain = io.BytesIO()
+    np.save(plain, np.zeros(3))
+    for content in (b"", b"no zip at all", whole[: len(whole) // 2], plain.getvalue()):
+        path.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=r"set\.npz is not a readable .npz file"):
+            read_medmnist(path)
+    np.savez(path, **{**medmnist_arrays(), "train_images": pickled})
+    with pytest.raises(CorruptFileError, match=r"not a readable .npz file: Object arrays"):
+        load_dataset(path)
+    damaged = bytearray(whole)
+    damaged[2000:2100] = b"\xff" * 100
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptFileError, match=r"not a readable .npz file"):
+        load_dataset(path)
+
+
+def test_statistics_are_those_of_all_pixels_also_of_many_images(tmp_path):
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 256, (2500, 28, 28, 3), np.uint8) // np.array([1, 2, 3], np.uint8)
+    labels = np.arange(2500).reshape(-1, 1) % 2
+    path = write_medmnist(
+        tmp_path / "many.npz", colour=(3,),
+        changes={"train_images": many, "train_labels": labels},
+    )  # fmt: skip
+
+    data = load_dataset(path, image_size=28)
+
+    mean, deviation = many.mean((0, 1, 2)), many.std((0, 1, 2))
+    for row in (0, 1023, 1024, 2499):
+        want = (many[row] - mean) / deviation
+        got = data.train.images[row].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(got, want, atol=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deployment import open_session
-from experiments.baseline import ScaledResNet
+from experiments.baselines import ScaledResNet
 from hardware_profiles import Target, machine_fingerprint
 from latency_models import (
     CalibrationError,

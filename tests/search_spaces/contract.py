@@ -139,7 +139,8 @@ class SearchSpaceContract:
 
     def test_graphs_equal_networks_built_with_numbers(self):
         """No expression, no table: `build` is called once an architecture with chosen values."""
-        columns = {name: self.space.layer_table(self.rows(self.networks)).column(name) for name in COLUMNS}
+        table = self.space.layer_table(self.rows(self.networks))
+        columns = {name: table.column(name) for name in COLUMNS}
         position = {node.name: i for i, node in enumerate(self.space.nodes)}
         for i, row in enumerate(self.rows(self.networks)):
             net = build_chosen(self.space, row)

@@ -19,9 +19,14 @@ CNN = CNNSpace(
     scaling="switchable",
 )
 VIT = ViTSpace(
-    image_size=16, patch_sizes=(2, 4), depths=(1, 2), windows=(0, 2), mixings=("linear", "softmax"), scaling="layer",
+    image_size=16,
+    patch_sizes=(2, 4),
+    depths=(1, 2),
+    windows=(0, 2),
+    mixings=("linear", "softmax"),
+    scaling="layer",
     resolutions=(8, 16),
-)  # fmt: skip
+)
 HYBRID = HybridSpace(image_size=12, resolutions=(8, 12), scaling="switchable")
 
 

@@ -37,7 +37,8 @@ class Zoo(SearchSpace):
             window = net.choice("window", (0, 2))
         with net.scope("attention"):
             x = transformer(
-                net, x, heads=net.choice("heads", (1, 2, 3)), head_dim=net.choice("qk_dim", (4, 8)),
+                net, x, heads=net.choice("heads", (1, 2, 3)),
+                head_dim=net.choice("qk_dim", (4, 8)),
                 v_dim=net.choice("v_dim", (4, 6)), mlp_ratio=2, mixing=block,
                 window=where(block == "linear", 0, window), scale_slot=where(width == 8, 0, 1),
             )  # fmt: skip

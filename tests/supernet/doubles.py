@@ -1,10 +1,16 @@
 """A small space and images that are easy to tell apart, for training in seconds."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from search_spaces import CNNSpace, ConvStage, HybridSpace, HybridStage, ViTSpace
-from supernet import ImageData, Recipe, Split, Supernet
+from supernet import ImageData, Recipe, Split, Supernet, train
+from supernet.training import Draw, Member, make_optimiser
+from supernet.training.guard import Guard
+from supernet.training.precision import LossScale
+from supernet.training.step import Stepper
 from tests.search_spaces.zoo import Zoo
 
 SPACES = [
@@ -79,3 +85,33 @@ def easy_data(n=256, name="easy", **options):
         class_names=("a", "b", "c", "d"),
         **options,
     )
+
+
+def with_nan(images):
+    """The easy data with the given training images made NaN."""
+    data = easy_data()
+    bad = data.train.images.clone()
+    bad[images] = torch.nan
+    return replace(data, name="nan", train=Split(bad, data.train.labels))
+
+
+def draw_of(space, step=0, total=100, **options):
+    """What a sampler sees of a step whose losses it may not ask for, unless they are given."""
+    options = {"seed": 0, "losses": None, "graph": space.graph, **options}
+    return Draw(space=space, step=step, total=total, **options)
+
+
+def stepper_of(network, recipe=RECIPE, **options):
+    guard = Guard(recipe, network, make_optimiser(network, recipe), total=1000)
+    scale = LossScale(recipe.precision)
+    return Stepper(network=network, recipe=recipe, guard=guard, scale=scale, **options)
+
+
+def member(space, row, role="random", teachers=()):
+    return Member(graph=space.graph(row), role=role, teachers=teachers, genes=row)
+
+
+def trained(space=TINY, *, recipe=RECIPE, data=None, epochs=1, supernet_seed=0, **options):
+    """A supernet after a short run."""
+    supernet = Supernet(space, seed=supernet_seed)
+    return train(supernet, data or easy_data(), epochs=epochs, recipe=recipe, **options)

@@ -86,6 +86,13 @@ def damage(path, how):
     elif how == "shape":
         tensors["weights/primitives.classifier.weight"] = torch.zeros(1)
         save_file(tensors, path, header)
+    elif how == "average":
+        tensors.pop("average/primitives.classifier.weight")
+        save_file(tensors, path, header)
+    elif how == "state":
+        save_file(tensors, path, header | {"state": '{"guard": {}}'})
+    elif how == "optimiser":
+        save_file({**tensors, "optimiser/one/exp_avg": torch.zeros(1)}, path, header)
     elif how == "folder":
         path.unlink()
         path.mkdir()
@@ -103,6 +110,16 @@ def test_damaged_and_foreign_files_are_refused(run, tmp_path, how):
     for read in (run, lambda: load_supernet(path)):
         with pytest.raises(CorruptFileError, match=str(path)):
             read()
+
+
+@pytest.mark.parametrize("how", ["average", "state", "optimiser"])
+def test_a_run_with_damaged_notes_cannot_be_continued(run, tmp_path, how):
+    path = tmp_path / "run.safetensors"
+    averaged = replace(RECIPE, ema=0.9)
+    run(recipe=averaged)
+    damage(path, how)
+    with pytest.raises(CorruptFileError, match=str(path)):
+        run(recipe=averaged)
 
 
 def test_a_checkpoint_is_a_supernet(run, tmp_path):

@@ -207,3 +207,21 @@ def test_initial_weights_depend_on_the_seed_alone():
         return Supernet(SPACES[2], seed=seed).weights_hash()
 
     assert hashed(1) == hashed(1) != hashed(2)
+
+
+def test_a_set_position_embedding_of_a_smaller_grid_is_read_back():
+    space = ViTSpace(image_size=24, patch_sizes=(2, 4, 6, 8), depths=(1, 2))
+    primitive, found = position_of(space, Supernet(space))
+    smooth = {}
+    for side, layer in found.items():
+        given = torch.randn(layer.tokens, layer.channels)
+        primitive.set_weights(layer, {"embedding": given})
+        torch.testing.assert_close(
+            primitive.weights(layer)["embedding"], given, atol=1e-4, rtol=1e-4
+        )
+        ramp = torch.arange(float(side)).repeat_interleave(side)[:, None].expand_as(given)
+        primitive.set_weights(layer, {"embedding": ramp})
+        smooth[side] = primitive.embedding[0, :, 0].diff()
+    assert sorted(smooth) == [3, 4, 6, 12]
+    for steps in smooth.values():
+        assert (steps > -0.1).all()  # a ramp stays one

@@ -205,7 +205,7 @@ def test_all_weights_are_float32_on_the_cpu():
 
 @spaces
 def test_slices_that_are_kept_follow_every_change_of_the_weights(space):
-    """Without gradients a slice is cut once; it must not outlive the weights that it is cut from."""
+    """Without gradients a slice is cut once; it must not outlive what it is cut from."""
     supernet = perturbed(space)
     row = space.sample(1, np.random.default_rng(3))[0]
     graph = supernet.graph(row)

@@ -12,7 +12,7 @@ import numpy as np
 
 from search_spaces.builder import Node
 from search_spaces.choice import Choice
-from search_spaces.expression import Condition, Expression, both, negate
+from search_spaces.expression import Condition, Expression, both, choices_of, negate
 from search_spaces.tabulate import an_example
 
 MOST_SETTINGS = 1 << 16
@@ -52,7 +52,7 @@ class Sources:
         holds: dict[object, tuple[Expression, bool]] = {}
         if isinstance(active, Expression):
             holds[self._keys[id(active)]] = (active, True)
-        found = []
+        found: list[int] = []
         while True:
             condition = self._nodes[place].active
             if not isinstance(condition, Expression):  # always there
@@ -82,17 +82,13 @@ class Sources:
         return self._known[question]
 
     def _has_example(self, condition: Condition) -> bool:
-        if not isinstance(condition, Expression):
-            return condition
-        settings = np.prod([float(self._sizes[name]) for name in condition.choices])
+        settings = np.prod([float(self._sizes[name]) for name in choices_of(condition)])
         if settings > MOST_SETTINGS:
             return True
         return an_example(self._choices, condition) is not None
 
 
-def _related(
-    holds: dict[object, tuple[Expression, bool]], condition: Expression
-) -> list[object]:
+def _related(holds: dict[object, tuple[Expression, bool]], condition: Expression) -> list[object]:
     """The conditions that share choices with one, directly or through others."""
     choices, left, found = set(condition.choices), dict(holds), list[object]()
     grew = True
