@@ -6,7 +6,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from deployment.emission import INPUT
+from deployment.emission import INPUT, OUTPUT
 from deployment.folding import foldable
 from deployment.runtime import open_session
 from supernet import Statistics, Subnet, Supernet
@@ -70,24 +70,25 @@ def differing_from_torch(
     """
     layers = subnet.graph.layers
     written = {name for node in model.graph.node for name in node.output}
-    told = [i for i, layer in enumerate(layers) if i and layer.name in written]
-    names = [layers[i].name for i in told]
-    if not names:
+    told = {i: layer.name for i, layer in enumerate(layers) if i and layer.name in written}
+    if not told:
         return ""
+    names = list(told.values())
+    told[len(layers) - 1] = OUTPUT
     widened = onnx.ModelProto()
     widened.CopyFrom(model)
     widened.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
     )
     session = open_session(widened.SerializeToString())
-    found = session.run(names, {INPUT: images.numpy()})
+    found = session.run(list(told.values()), {INPUT: images.numpy()})
     outputs = [images]
     for layer, module in zip(layers[1:], subnet.layers.values(), strict=True):
         outputs.append(module(*(outputs[i] for i in layer.inputs)))
     folded = foldable(layers)
-    for index, name, theirs in zip(told, names, found, strict=True):
+    for index, theirs in zip(told, found, strict=True):
         ours = outputs[folded.get(index, (index,))[-1]]
         flat = torch.from_numpy(theirs).reshape(-1)
         if not relative_difference(flat, ours.reshape(-1)) <= tolerance:
-            return name
+            return layers[index].name
     return ""

@@ -102,7 +102,7 @@ def kernels_of(fusion: Fusion, batch: int) -> tuple[Kernel, ...]:
                 sums.setdefault(host, []).append((index, on))
         if nodes[index].operator == "zeros":
             continue
-        if fusion.alone[index] is False and len(hosts) == 1:
+        if fusion.alone[index] is False and len({host for host, _ in hosts}) == 1:
             groups[hosts[0][0]].append(index)
         else:
             groups[index] = [index]

@@ -94,7 +94,8 @@ def train_network(
     with run.stepper() as stepper:
         for step in range(first, run.total):
             images, targets = batches.batch(step)
-            members.before_step(step, run.total, run.optimiser, run.average)
+            if members.before_step(step, run.total, run.optimiser, run.average):
+                run.guard.keep()
             drawn = members.draw(step, run.total, images, targets)
             outcome = stepper(drawn, images, targets, step, step / run.total)
             rate = run.update(outcome, step)

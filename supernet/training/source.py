@@ -37,8 +37,8 @@ class MemberSource(Protocol):
         total: int,
         optimiser: torch.optim.Optimizer,
         average: MovingAverage | None,
-    ) -> None:
-        """May rearrange weights, with the optimiser's state and the average."""
+    ) -> bool:
+        """May rearrange weights, with the optimiser's state and the average; whether it did."""
 
     def draw(self, step: int, total: int, images: Tensor, targets: Tensor) -> list[Member]:
         """The members of a step."""
@@ -63,8 +63,8 @@ class OneNetwork:
         total: int,
         optimiser: torch.optim.Optimizer,
         average: MovingAverage | None,
-    ) -> None:
-        """Nothing to rearrange."""
+    ) -> bool:
+        return False
 
     def draw(self, step: int, total: int, images: Tensor, targets: Tensor) -> list[Member]:
         return [self._member]
@@ -95,15 +95,16 @@ class SpaceMembers:
         total: int,
         optimiser: torch.optim.Optimizer,
         average: MovingAverage | None,
-    ) -> None:
+    ) -> bool:
         draw = self._draw(step, total, None)
         sampler = self.recipe.members
-        if sampler.sorts_channels(draw):
-            averaged = None if average is None else average.weights
-            sort_channels(
-                self.supernet, optimiser=optimiser, average=averaged,
-                keep=sampler.trained_part(draw),
-            )  # fmt: skip
+        if not sampler.sorts_channels(draw):
+            return False
+        averaged = None if average is None else average.weights
+        sort_channels(
+            self.supernet, optimiser=optimiser, average=averaged, keep=sampler.trained_part(draw)
+        )
+        return True
 
     def draw(self, step: int, total: int, images: Tensor, targets: Tensor) -> list[Member]:
         first = shards_of(images, targets, self.recipe)[0]

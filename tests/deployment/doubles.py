@@ -9,8 +9,9 @@ from deployment import Timing
 from experiments.baselines import ScaledResNet
 from hardware_profiles import MemoryLevel, Profile, Quantity, Target
 from search_spaces import CNNSpace, HybridSpace, SearchSpace, ViTSpace
-from search_spaces.blocks import classifier
+from search_spaces.blocks import classifier, conv_norm_act, mbconv
 from supernet import Subnet
+from tests.search_spaces.zoo import Zoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +38,47 @@ class OddSpace(SearchSpace):
         return classifier(net, x, self.num_classes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GatedSpace(SearchSpace):
+    """In the manner of MobileNetV3: gates, hard swish, choices of the activation."""
+
+    def build(self, net, images):
+        with net.scope("stem"):
+            x = conv_norm_act(net, images, 16, kernel=3, activation="hardswish")
+        stages = ((16, 1, "relu"), (32, 2, "any"), (48, 1, "hardswish"))
+        for s, (width, stride, kind) in enumerate(stages):
+            with net.scope(f"stage{s}"):
+                depth = net.choice("depth", (1, 2))
+                if kind == "any":
+                    kind = net.choice("activation", ("relu", "hardswish", "silu", "relu6"))
+                for i in range(2):
+                    with net.scope(f"layer{i}"), net.when(depth > i):
+                        x = mbconv(
+                            net, x, width, kernel=net.choice("kernel", (3, 5)),
+                            expansion=net.choice("expansion", (1, 2)),
+                            stride=1 if i else stride, shortcut=i > 0, activation=kind,
+                            se=net.choice("se", ("no", "yes")) == "yes", se_hidden=16,
+                            expand_by_one=False,
+                        )  # fmt: skip
+        with net.scope("last"):
+            x = conv_norm_act(net, x, 64, kernel=1, activation="hardswish")
+        x = net.linear(net.global_pool(x), 32, name="head")
+        return net.linear(net.activation(x, "hardswish"), self.num_classes, name="classifier")
+
+
 CNN = CNNSpace(image_size=16)
 VIT = ViTSpace(image_size=16, depths=(1, 2, 3))
 HYBRID = HybridSpace(image_size=16)
 RESNET = ScaledResNet(image_size=16, multipliers=(0.25, 0.5, 0.75, 1.0))
 ODD = OddSpace(image_size=12)
+GATED = GatedSpace(image_size=16)
+ZOO = Zoo(image_size=16)
 SPACES = {"cnn": CNN, "vit": VIT, "hybrid": HYBRID, "resnet": RESNET}
 
 
 def rows_of(space, n, seed=0):
-    """The extreme networks of a space and random ones."""
-    ends = [space.extremes("smallest"), space.extremes("largest")]
+    """The extreme networks of a space, four at either end at most, and random ones."""
+    ends = [space.extremes("smallest")[:4], space.extremes("largest")[-4:]]
     return np.concatenate([*ends, space.sample(n, np.random.default_rng(seed))])
 
 

@@ -38,7 +38,7 @@ def pause_at(owner, name, count):
 
 quickstart.train = partial(training.train, checkpoint_every=2)
 if sys.argv[2] == "train":
-    pause_at(training, "sandwich_step", 3)
+    pause_at(training.run.Run, "update", 3)
 elif sys.argv[2] == "search":
     pause_at(SupernetEvaluator, "evaluate", 2)
 else:

@@ -45,6 +45,15 @@ def test_augmentation_depends_on_seed_and_step_alone():
     assert first[0][1].shape == (32, 4)  # mixed images have probabilities
 
 
+def test_every_step_changes_images_anew():
+    data = easy_data(n=32)
+    same = data.train.images[:1].expand(32, -1, -1, -1)
+    data = replace(data, train=replace(data.train, images=same))
+    source = BatchSource(data, replace(RECIPE, augment=True), 1)
+    first, second = source.batch(0)[0], source.batch(1)[0]
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
 def test_fewer_images_than_a_batch_are_one_batch():
     source = BatchSource(easy_data(n=10), RECIPE, 0)
     assert source.per_epoch == 1

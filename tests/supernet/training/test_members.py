@@ -55,6 +55,7 @@ def test_the_largest_is_alone_for_the_first_share_of_the_steps():
     counts = [len(sampler.members(draw_of(TINY, step, 8))) for step in range(8)]
     assert counts == [1, 1, 4, 4, 4, 4, 4, 4]
     assert not any(sampler.sorts_channels(draw_of(TINY, step, 8)) for step in range(8))
+    assert sampler.trained_part(draw_of(TINY)) is None
 
 
 def test_a_single_path_learns_the_labels():

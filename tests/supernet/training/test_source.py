@@ -57,15 +57,15 @@ class Training:
         return found
 
     def before_step(self, step):
-        self.source.before_step(step, 100, self.optimiser, self.average)
+        return self.source.before_step(step, 100, self.optimiser, self.average)
 
 
 def test_channels_are_sorted_when_a_phase_begins_and_only_then():
     training = Training()
     before = training.tensors()
-    training.before_step(BEFORE)
+    assert not training.before_step(BEFORE)
     assert all(torch.equal(v, before[k]) for k, v in training.tensors().items())
-    training.before_step(BEGIN)
+    assert training.before_step(BEGIN)
     changed = {name for (kind, name), v in training.tensors().items()
                if kind == "weight" and not torch.equal(v, before[kind, name])}  # fmt: skip
     assert any("expand" in name for name in changed)
@@ -150,7 +150,7 @@ def test_one_network_is_the_only_member_of_every_step():
     graph = TINY.graph(TINY.extremes("largest")[0])
     source = OneNetwork(graph)
     for step in range(3):
-        source.before_step(step, 3, None, None)
+        assert not source.before_step(step, 3, None, None)
         (member,) = source.draw(step, 3, IMAGES, LABELS)
         assert (member.graph, member.role, member.teachers) == (graph, "largest", ())
         source.observe([member], [1.0])
