@@ -210,9 +210,7 @@ def verify_command(
     """Proves that tables, supernet, subnets and files of a space agree; exit code 1 if not."""
     from experiments.verify_command import prove
 
-    report = prove(
-        space, architectures=architectures, image_size=image_size, onnx=onnx, seed=seed
-    )
+    report = prove(space, architectures=architectures, image_size=image_size, onnx=onnx, seed=seed)
     if not report.ok:
         raise typer.Exit(1)
 
