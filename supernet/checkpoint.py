@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,8 @@ def load_checkpoint(
     header, tensors = _read(path)
     saved = json.loads(header["facts"])
     mine = json.loads(json.dumps(facts))
-    differ = [key for key in mine if saved.get(key) != mine[key] and key != "space"]
-    if differ:
-        changes = "; ".join(
-            f"{key}: {saved.get(key)!r} there, {mine[key]!r} here" for key in differ
-        )
+    changes = "; ".join(_changes(saved, mine))
+    if changes:
         raise BadInputError(f"{path} was written by another run ({changes}); choose another file")
     _load_weights(path, network, tensors)
     for name, value in (average or {}).items():
@@ -96,6 +93,18 @@ def load_checkpoint(
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     return int(header["step"]), json.loads(header["state"])
+
+
+def _changes(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two runs' facts, part by part where a fact has parts."""
+    for key, value in mine.items():
+        other = saved.get(key)
+        if other == value or (key == "space_hash" and saved.get("space") != mine.get("space")):
+            continue
+        if isinstance(value, dict) and isinstance(other, dict) and set(value) == set(other):
+            yield from (f"{key} {change}" for change in _changes(other, value))
+        else:
+            yield f"{key}: {other!r} there, {value!r} here"
 
 
 def save_supernet(supernet: Supernet, path: str | Path) -> None:

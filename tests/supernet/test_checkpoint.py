@@ -31,11 +31,11 @@ def run(tmp_path):
 
 OTHER = {
     "epochs": {"epochs": 2},
-    "recipe": {"recipe": replace(RECIPE, label_smoothing=0.2)},
+    "recipe label_smoothing": {"recipe": replace(RECIPE, label_smoothing=0.2)},
     "seed": {"seed": 1},
     "data": {"data": easy_data(name="other")},
     "images": {"data": easy_data(n=200)},
-    "space_hash": {"space": replace(TINY, stem_widths=(16,))},
+    "space parameters stem_widths": {"space": replace(TINY, stem_widths=(16,))},
 }
 
 
@@ -155,3 +155,14 @@ def test_a_saved_supernet_is_no_checkpoint_to_continue(run, tmp_path):
     save_supernet(Supernet(TINY), tmp_path / "run.safetensors")
     with pytest.raises(BadInputError, match="written by another run"):
         run()
+
+
+def test_a_checkpoint_of_another_space_names_the_parameter_that_differs(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(Supernet(TINY), easy_data(), epochs=1, recipe=RECIPE, checkpoint=path)
+    other = replace(TINY, head_dim=4)
+    with pytest.raises(BadInputError, match=r"space parameters head_dim: 8 there, 4 here"):
+        train(Supernet(other), easy_data(), epochs=1, recipe=RECIPE, checkpoint=path)
+    recipe = replace(RECIPE, learning_rate=1e-3)
+    with pytest.raises(BadInputError, match=r"recipe learning_rate: 0.003 there, 0.001 here"):
+        train(Supernet(TINY), easy_data(), epochs=1, recipe=recipe, checkpoint=path)
