@@ -189,15 +189,8 @@ class Builder:
             BadInputError: An unknown primitive or attribute, the wrong number of inputs, a name
                 that is taken.
         """
-        if operator not in PRIMITIVES:
-            raise unknown_name("primitive", operator, PRIMITIVES)
-        for attribute in attributes:
-            if attribute not in ATTRIBUTES:
-                raise unknown_name("attribute", attribute, ATTRIBUTES)
         path = self._path(name or operator)
-        expected = PRIMITIVES[operator].inputs
-        if len(inputs) != expected and not (expected is None and inputs):
-            raise BadInputError(f"layer {path!r} has {len(inputs)} inputs, expected {expected}")
+        _check_call(path, operator, len(inputs), attributes)
         first = inputs[0] if inputs else Tensor(-1, 0, 0, 0)
         if self._condition is False:
             return first
@@ -266,3 +259,14 @@ class Builder:
         """The condition in its simplest form, or the constant that it is."""
         simple = simplify(self.choices, condition)
         return simple if isinstance(simple, Expression) else bool(simple)
+
+
+def _check_call(path: str, operator: str, inputs: int, attributes: Mapping[str, Dim]) -> None:
+    if operator not in PRIMITIVES:
+        raise unknown_name("primitive", operator, PRIMITIVES)
+    for attribute in attributes:
+        if attribute not in ATTRIBUTES:
+            raise unknown_name("attribute", attribute, ATTRIBUTES)
+    expected = PRIMITIVES[operator].inputs
+    if inputs != expected and not (expected is None and inputs):
+        raise BadInputError(f"layer {path!r} has {inputs} inputs, expected {expected}")
