@@ -121,7 +121,7 @@ class DataFlow:
         own: Condition = False
         if node.operator == "zeros":
             return self.settled(either(node.active, zeros[0]), node.active, MOST_FOR_ZERO)
-        elif node.operator in ("add", "concat"):
+        if node.operator in ("add", "concat"):
             own = zeros[0]
             for zero in zeros[1:]:
                 own = both(own, zero)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -89,18 +89,23 @@ class Emission:
         self, operator: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: Any
     ) -> str:
         """Adds a node with one output, named as the node; returns that name."""
-        return self.nodes_outputs(operator, inputs, name, [name], domain, **attributes)[0]
+        return self._add(operator, inputs, name, [name], domain, attributes)[0]
 
-    def nodes_outputs(
+    def split(self, x: str, sizes: Sequence[int], axis: int, names: Sequence[str]) -> list[str]:
+        """Adds a `Split` into parts of these sizes, named; returns the names."""
+        first = names[0]
+        lengths = self.constant(f"{first}.sizes", sizes, np.int64)
+        return self._add("Split", [x, lengths], f"{first}.split", names, "", {"axis": axis})
+
+    def _add(
         self,
         operator: str,
         inputs: Sequence[str],
         name: str,
         outputs: Sequence[str],
-        domain: str = "",
-        **attributes: Any,
+        domain: str,
+        attributes: Mapping[str, Any],
     ) -> list[str]:
-        """Adds a node with several outputs; returns their names."""
         names = [f"{n}.output" if n in (INPUT, OUTPUT) else n for n in outputs]
         self.nodes.append(
             helper.make_node(operator, inputs, names, name=name, domain=domain, **attributes)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from deployment.data_flow import KEEP_ZERO
 from deployment.emission import Emission, Value
 from search_spaces import Layer
-
-KEEP_ZERO = ("relu", "gelu", "hardswish", "relu6", "silu")
-"""Activations that leave zeros as they are."""
 
 
 def activation(e: Emission, layer: Layer) -> Value:

@@ -195,6 +195,24 @@ def test_zeros_that_are_added_leave_nothing():
     assert verify(subnet, model).is_within
 
 
+def test_what_only_moves_zeros_is_left_out():
+    def body(net, images):
+        x = net.conv2d(images, 8, kernel=3, name="stem")
+        h = net.scale(net.zeros(x))
+        h = net.channel_shuffle(net.avg_pool(h, kernel=3, padding=1, name="mean"), 2)
+        h = net.multiply(h, net.squeeze(x))
+        h = net.multiply(x, net.squeeze(h, name="none"), name="closed")
+        h = net.conv2d(h, 8, kernel=3, name="quiet")
+        h = net.resize(net.resize(h, 4), 8, name="back")
+        h = net.to_map(net.linear(net.to_tokens(h), 8, bias=False, name="map"))
+        return net.add(x, net.concat(h, name="both"))
+
+    subnet = one_network(body)
+    model = emit(subnet)
+    assert operators(model) == ["Conv", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert verify(subnet, model).is_within
+
+
 def test_zeros_that_are_needed_are_constants():
     def body(net, images):
         x = net.conv2d(images, 8, kernel=3, name="stem")

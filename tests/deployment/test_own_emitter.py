@@ -192,6 +192,20 @@ def test_torch_exports_all_shipped_primitives_alike(name):
         assert verify(subnet, emit(subnet, 2)).is_within
 
 
+def test_the_newer_exporter_is_asked_where_tracing_fails(monkeypatch):
+    pytest.importorskip("onnxscript")
+
+    def fail(*_):
+        raise RuntimeError("no trace")
+
+    monkeypatch.setattr("deployment.torch_export._traced", fail)
+    subnet = shaken_subnet(SPACES["cnn"], rows_of(SPACES["cnn"], 0)[0])
+    model = torch_export(subnet, 2, "net", [])
+    (images,) = open_session(model.SerializeToString()).get_inputs()
+    assert (images.name, images.shape) == ("images", [2, 3, 16, 16])
+    assert verify(subnet, model).is_within
+
+
 def test_a_network_that_ignores_its_images_keeps_its_input():
     pools = [j for j, choice in enumerate(ZOO.choices) if choice.name.endswith("pool")]
     row = rows_of(ZOO, 1)[-1].copy()

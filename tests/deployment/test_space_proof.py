@@ -1,6 +1,7 @@
 """The proof holds for shipped spaces, and fails by the right check for what is broken."""
 
 import itertools
+import sys
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -109,6 +110,15 @@ def test_given_images_are_used():
     report = verify_space(TINY, architectures=1, images=images)
     assert "extracted == sliced" in failed(report)
     assert np.isnan(report["extracted == sliced"].largest_difference)
+
+
+def test_a_tolerance_that_rounding_widened_is_said(monkeypatch):
+    for module in ("verify", "space_proof"):  # `deployment.verify` is the function
+        monkeypatch.setattr(sys.modules[f"deployment.{module}"], "TOLERANCE", 1e-9)
+    report = verify_space(TINY, architectures=1)
+    assert report.ok
+    assert report["onnx == torch"].largest_difference > 1e-9
+    assert "rounding in torch alone explains" in report["onnx == torch"].detail
 
 
 def test_progress_is_told():
