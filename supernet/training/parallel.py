@@ -102,5 +102,6 @@ def join_ranks(backend: str | None = None) -> Iterator[Ranks]:
     dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
     try:
         yield Ranks.current()
+        dist.barrier()  # a process that leaves early breaks the others' connections
     finally:
         dist.destroy_process_group()

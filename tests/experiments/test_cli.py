@@ -289,7 +289,7 @@ def test_another_runs_checkpoint_is_refused(hwnas, copied, refitted_run, by_form
     (folder / "front.json").unlink()
     before = snapshot(folder)
 
-    assert is_refused(hwnas(*arguments), "was written by another run", "space_hash")
+    assert is_refused(hwnas(*arguments), "was written by another run", "space")
     assert snapshot(folder) == before
 
 

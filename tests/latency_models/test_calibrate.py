@@ -34,7 +34,7 @@ HERE = Target(profile=replace(PROFILE, machine=machine_fingerprint()))
 def test_this_machine_is_calibrated():
     seen = []
     model = calibrate(
-        HYBRID, HERE, networks=14, budget_s=2.0, on_progress=lambda *step: seen.append(step)
+        HYBRID, HERE, networks=14, budget_s=8.0, on_progress=lambda *step: seen.append(step)
     )
     assert isinstance(model, MeasuredCostModel)
     assert model.genes.shape == (14, len(HYBRID.choices))

@@ -1,6 +1,7 @@
 """Short runs whose results must not depend on the number of processes; run by test_parallel."""
 
 import json
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,3 +116,4 @@ def main(folder):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    os._exit(0)  # gloo's threads may abort an interpreter that tidies up
