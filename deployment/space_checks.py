@@ -11,8 +11,8 @@ from torch import Tensor
 from deployment.space_report import Tally
 from records import generator
 from search_spaces import Architecture, Layer, SearchSpace
-from search_spaces.primitives import ATTRIBUTES
 from supernet import Supernet
+from supernet.supernet import layer_variants
 
 GENE_ROWS = 100
 
@@ -53,26 +53,11 @@ def check_attention_rows(tally: Tally, space: SearchSpace, supernet: Supernet) -
 
 def attention_variants(space: SearchSpace) -> list[tuple[Layer, list[Layer]]]:
     """For each declared attention layer an example and all distinct variants."""
-    columns, row_of = space.layers.columns, space.layers.row_of_variant()
-    found = []
-    for index, node in enumerate(space.nodes):
-        if node.operator != "attention":
-            continue
-        there = np.flatnonzero((row_of == index) & (columns["active"] > 0))
-        sizes = np.unique(np.stack([columns[name][there] for name in ATTRIBUTES], axis=1), axis=0)
-        variants = [
-            Layer(
-                name=node.name,
-                operator=node.operator,
-                inputs=node.inputs,
-                macs=0,
-                parameters=0,
-                **dict(zip(ATTRIBUTES, map(int, row), strict=True)),
-            )
-            for row in sizes
-        ]
-        found.append((variants[0], variants))
-    return found
+    return [
+        (variants[0], list(variants))
+        for _, operator, variants in layer_variants(space)
+        if operator == "attention"
+    ]
 
 
 def _parts(rows: Tensor, layer: Layer) -> list[Tensor]:

@@ -37,7 +37,7 @@ class Supernet(ElasticNetwork):
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
-        super().__init__(_variants(space), seed=seed)
+        super().__init__(layer_variants(space), seed=seed)
         self.space = space
         self._graphs: OrderedDict[bytes, Graph] = OrderedDict()
 
@@ -100,7 +100,7 @@ class Supernet(ElasticNetwork):
         return SupernetEvaluator(self, data)
 
 
-def _variants(space: SearchSpace) -> list[tuple[str, str, Sequence[Layer]]]:
+def layer_variants(space: SearchSpace) -> list[tuple[str, str, Sequence[Layer]]]:
     """For every declared layer its name, primitive and distinct variants in the space."""
     table = space.layers
     columns = table.columns
