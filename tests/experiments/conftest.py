@@ -112,10 +112,12 @@ def hwnas() -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def by_formula() -> Iterator[None]:
-    """Files are not timed: their latency comes from a formula."""
-    with timed_by_formula():
-        yield
+def by_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are not timed: their latency comes from a formula.
+
+    By the test's own patches, so that what the test patches as well is undone in order.
+    """
+    monkeypatch.setattr(LocalRunner, "time", formula_time)
 
 
 @pytest.fixture(scope="session")
