@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from records import BadInputError, CorruptFileError, new_folder, read_json, write_bytes, write_json
 from search_spaces import Graph, Layer
+from supernet.blank import blank_module
 from supernet.static import STATIC
 
 
@@ -35,10 +36,9 @@ class Subnet(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             with torch.random.fork_rng(devices=[]):
                 torch.random.set_rng_state(generator.get_state())
-                self.layers = _modules(graph)
+                self.layers = _modules(graph, lambda layer: STATIC[layer.operator](layer))
         else:
-            with torch.device("meta"):  # nothing is drawn that the weights would replace
-                self.layers = _modules(graph)
+            self.layers = _modules(graph, blank_module)
             _assign(self.layers, weights)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -112,10 +112,8 @@ def _assign(layers: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
                 module._buffers[n] = value
 
 
-def _modules(graph: Graph) -> nn.ModuleDict:
-    return nn.ModuleDict(
-        {_key(layer.name): STATIC[layer.operator](layer) for layer in graph.layers[1:]}
-    )
+def _modules(graph: Graph, make: Callable[[Layer], nn.Module]) -> nn.ModuleDict:
+    return nn.ModuleDict({_key(layer.name): make(layer) for layer in graph.layers[1:]})
 
 
 def _key(name: str) -> str:
