@@ -99,7 +99,8 @@ class ElasticNetwork(nn.Module):
             graph: The network's layers.
             statistics: Its batch-norm statistics; where missing, those of this batch are used.
             noise: Regularisation in training.
-            seen: Collects mean and variance of every batch norm's input.
+            seen: Collects mean and variance of every batch norm's input, which then normalises
+                with them.
         """
         first = graph.layers[0]
         if images.shape[1:] != (first.channels, first.height, first.width):
@@ -117,7 +118,8 @@ class ElasticNetwork(nn.Module):
                 if statistics and layer.name in statistics:
                     weights = {**weights, **statistics[layer.name]}
                 if seen is not None:
-                    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+                    mean, variance = weights["weight"].new_zeros((2, layer.channels))
+                    weights = {**weights, "seen_mean": mean, "seen_var": variance}
                     seen.setdefault(layer.name, []).append((mean, variance))
             if noisy is not None:
                 inputs = noisy(len(outputs), inputs)

@@ -34,18 +34,21 @@ class _Norm(ElasticPrimitive):
 class BatchNorm(_Norm):
     """Batch normalisation with elastic channels; statistics are not among the weights.
 
-    Without statistics among the weights it normalises with those of the batch.
+    Without statistics among the weights it normalises with those of the batch, and writes them,
+    the variance unbiased, into `seen_mean` and `seen_var` if these are there.
     """
 
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-        mean = weights.get("running_mean")
+        is_seen = "seen_mean" in weights
+        mean = weights.get("seen_mean" if is_seen else "running_mean")
         return F.batch_norm(
             inputs[0],
             mean,
-            weights.get("running_var"),
+            weights.get("seen_var" if is_seen else "running_var"),
             weights["weight"],
             weights["bias"],
-            training=mean is None,
+            training=is_seen or mean is None,
+            momentum=1.0,  # what is written is this batch's alone
             eps=BATCH_NORM_EPSILON,
         )
 
