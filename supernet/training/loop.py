@@ -97,8 +97,7 @@ def train_network(
             if members.before_step(step, run.total, run.optimiser, run.average):
                 run.guard.keep()
             drawn = members.draw(step, run.total, images, targets)
-            outcome = stepper(drawn, images, targets, step, step / run.total)
-            rate = run.update(outcome, step)
+            outcome, rate = run.step(stepper, drawn, images, targets, step)
             members.observe(drawn, outcome.kept_losses)
             run.save(step + 1)
             if options.on_step is not None:

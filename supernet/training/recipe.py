@@ -16,6 +16,7 @@ from supernet.training.schedules import Cosine, Schedule
 
 Optimiser = Literal["adamw", "sgd"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Updates = Literal["step", "member"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,9 @@ class Recipe:
         members: Which networks a step trains.
         distillation: How members learn from their teachers.
         gradients: How the members' gradients become one.
+        updates: Whether the weights change once a `step`, with all members' gradients, or after
+            each `member`, on the same images. With an update of its own a subnet learns as fast
+            as it would alone, while the sum of all only makes a step of the same length.
         drop_path: Chance that an image goes without the last residual branch.
         dropout: Chance that an input of the classifier is 0.
         regularise: Whether drop path and dropout hold for the `largest` member only (BigNAS, Yu
@@ -64,6 +68,7 @@ class Recipe:
     members: MemberSampler = field(default_factory=Sandwich)
     distillation: Distillation = field(default_factory=SoftTargets)
     gradients: Combination = field(default_factory=SumOfMembers)
+    updates: Updates = "step"
     drop_path: float = 0.0
     dropout: float = 0.0
     regularise: Literal["largest", "all"] = "largest"
@@ -81,7 +86,8 @@ class Recipe:
                 f"{self.shards}"
             )
         for name, known in (("optimiser", get_args(Optimiser)), ("precision", get_args(Precision)),
-                            ("regularise", ("largest", "all"))):  # fmt: skip
+                            ("regularise", ("largest", "all")),
+                            ("updates", get_args(Updates))):  # fmt: skip
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
         for name in ("learning_rate", "clip_norm", "clip_value"):
@@ -95,6 +101,11 @@ class Recipe:
         for name in ("warmup_share", "label_smoothing", "drop_path", "dropout", "ema"):
             if getattr(self, name) is not None:
                 check_share(name, getattr(self, name))
+        if self.updates == "member" and self.gradients.needs_both:
+            part = type(self.gradients).__name__
+            raise BadInputError(
+                f"{part} needs the gradients of all members: use updates='step', got 'member'"
+            )
         if max(self.drop_path, self.dropout) == 1 or self.ema == 1:
             raise BadInputError("drop_path, dropout and ema must be below 1")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from records import BadInputError, CorruptFileError, array_hash, content_hash
 from supernet.checkpoint import load_checkpoint, save_checkpoint
@@ -20,13 +20,13 @@ from supernet.network import ElasticNetwork
 from supernet.threads import intra_op_threads, threads_each
 from supernet.training.batches import batches_per_epoch
 from supernet.training.guard import Guard
-from supernet.training.members import Role
+from supernet.training.members import Member, Role
 from supernet.training.optimisation import MovingAverage, make_optimiser, set_learning_rate
 from supernet.training.parallel import Ranks
 from supernet.training.precision import LossScale
 from supernet.training.recipe import Recipe
 from supernet.training.source import MemberSource
-from supernet.training.step import Outcome, Stepper
+from supernet.training.step import Outcome, Stepper, joined
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,25 @@ class Run:
                 watch=options.watch_gradients,
                 compiled=options.compiled,
             )
+
+    def step(
+        self,
+        stepper: Stepper,
+        members: Sequence[Member],
+        images: Tensor,
+        targets: Tensor,
+        step: int,
+    ) -> tuple[Outcome, float]:
+        """Trains the members on a batch; returns what they gave and the learning rate."""
+        batch = members, images, targets, step, step / self.total
+        if self.recipe.updates == "step":
+            outcome = stepper(*batch)
+            return outcome, self.update(outcome, step)
+        outcomes, rate = list[Outcome](), 0.0
+        for outcome in stepper.in_turn(*batch):
+            rate = self.update(outcome, step)
+            outcomes.append(outcome)
+        return joined(outcomes), rate
 
     def update(self, outcome: Outcome, step: int) -> float:
         """Makes the step, or notes that it cannot be made; returns the learning rate."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,17 @@ class Outcome:
         """The losses, NaN for members that were dropped."""
         pairs = zip(self.losses, self.kept, strict=True)
         return tuple(loss if kept else float("nan") for loss, kept in pairs)
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """What one step gave that was made in several parts; the gradients are spent."""
+    return Outcome(
+        gradients=None,
+        losses=sum((outcome.losses for outcome in outcomes), ()),
+        kept=sum((outcome.kept for outcome in outcomes), ()),
+        is_finite=all(outcome.is_finite for outcome in outcomes),
+        cosine=outcomes[-1].cosine,
+    )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -97,13 +108,48 @@ class Stepper:
         progress: float,
     ) -> Outcome:
         """Losses and gradient of the members on a batch."""
+        return self._together(
+            list(enumerate(members)), self._parts(images, targets), step, progress
+        )
+
+    def in_turn(
+        self,
+        members: Sequence[Member],
+        images: Tensor,
+        targets: Tensor,
+        step: int,
+        progress: float,
+    ) -> Iterator[Outcome]:
+        """Loss and gradient of one member after the other, for an update after each.
+
+        The last outcome tells the cosine, if it is watched; its gradients are then those that the
+        members had when it was their turn.
+        """
         parts = self._parts(images, targets)
+        largest, others = self._sum(), self._sum()
+        for place, member in enumerate(members):
+            outcome = self._together([(place, member)], parts, step, progress)
+            if self.watch and outcome.gradients is not None:
+                copies = [None if g is None else g.clone() for g in outcome.gradients]
+                (largest if member.role == "largest" else others).add(copies)
+            is_last = place == len(members) - 1
+            seen = cosine(largest.total, others.total) if self.watch and is_last else None
+            yield replace(outcome, cosine=seen)
+
+    def _together(
+        self,
+        members: Sequence[tuple[int, Member]],
+        parts: Sequence[_Part],
+        step: int,
+        progress: float,
+    ) -> Outcome:
+        """Losses and gradient of members, each with its place in the step."""
         largest, others = self._sum(), self._sum()
         apart = self.watch or self.recipe.gradients.needs_both
         losses: list[float] = []
         finite: list[bool] = []
         kept: list[bool] = []
-        for place, member in enumerate(members):
+        for place, member in members:
             loss, gradient, is_finite = self._train(member, parts, step, place)
             losses.append(loss)
             finite.append(is_finite)

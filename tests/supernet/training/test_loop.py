@@ -57,6 +57,7 @@ RECIPES = {
     ),
     "ElasticViT": replace(RECIPE, members=ComplexityAware(levels=3, bank_size=3), ema=0.9),
     "Once-for-All": replace(RECIPE, members=SHRINKING, optimiser="sgd", learning_rate=0.03),
+    "in turn": replace(RECIPE, updates="member", members=Sandwich(random_subnets=2), ema=0.9),
     "half": replace(RECIPE, precision="fp16", members=Sandwich(largest_alone_share=0), ema=0.5),
 }
 
@@ -64,7 +65,9 @@ RECIPES = {
 # ---- what training is for ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["default", "AttentiveNAS", "ElasticViT", "Once-for-All"])
+@pytest.mark.parametrize(
+    "name", ["default", "AttentiveNAS", "ElasticViT", "Once-for-All", "in turn"]
+)
 def test_learns_to_tell_the_classes_apart_in_every_subnet(name):
     data = easy_data()
     supernet = trained(recipe=RECIPES.get(name, RECIPE), epochs=10, data=data)

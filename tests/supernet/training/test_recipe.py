@@ -36,6 +36,10 @@ from supernet.training import (
         ({"dropout": 1.0}, "must be below 1"),
         ({"ema": 1.0}, "must be below 1"),
         ({"ema": float("nan")}, "ema must be within 0 and 1"),
+        (
+            {"updates": "member", "gradients": ProjectConflicts()},
+            "ProjectConflicts needs the gradients of all members",
+        ),
     ],
 )
 def test_recipes_that_cannot_be_followed_are_refused(options, why):
@@ -49,6 +53,7 @@ def test_recipes_that_cannot_be_followed_are_refused(options, why):
         ("optimiser", "adamv", "adamw"),
         ("precision", "fp8", "fp16"),
         ("regularise", "larger", "largest"),
+        ("updates", "members", "member"),
     ],
 )
 def test_unknown_names_are_refused(name, value, meant):

@@ -107,6 +107,40 @@ def test_the_mean_of_the_members_is_their_sum_by_their_number():
     assert_gradient(network, outcome.gradients, [g / 4 for g in summed(gradients)])
 
 
+@pytest.mark.parametrize("watch", [False, True])
+def test_members_in_turn_meet_the_weights_that_those_before_them_left(watch):
+    network, members, rate = perturbed(SPACE), sandwich_of(SPACE), 0.05
+    stepper = stepper_of(network, recipe_of(updates="member", shards=1), watch=watch)
+    other = perturbed(SPACE)  # the same, changed by hand
+    said, turns = [], 0
+    for m, outcome in enumerate(stepper.in_turn(members, IMAGES, LABELS, 0, 0.5)):
+        loss, gradient = by_hand_in_turn(other, members[m], said)
+        assert outcome.losses == pytest.approx((loss,), rel=1e-5)
+        assert_gradient(network, outcome.gradients, gradient)
+        for one in (network, other):
+            with torch.no_grad():
+                torch._foreach_sub_(list(one.parameters()), [rate * g for g in gradient])
+        turns += 1
+    assert turns == 4
+    assert (outcome.cosine is not None) == watch
+
+
+def by_hand_in_turn(network, member, said):
+    """Loss and gradient of one member, taught by what those before it said in their turn."""
+    logits = network.run(IMAGES, member.graph)
+    log_p = logits.log_softmax(1)
+    if member.teachers:
+        target = torch.stack([said[t] for t in member.teachers]).mean(0)
+    else:
+        target = 0.9 * torch.nn.functional.one_hot(LABELS, 4) + 0.1 / 4
+    loss = -(target * log_p).sum(1).mean()
+    said.append(logits.detach().softmax(1))
+    parameters = list(network.parameters())
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return loss.item(), [torch.zeros_like(p) if g is None else g for g, p in pairs]
+
+
 def test_threads_do_not_change_a_bit():
     recipe = recipe_of(shards=4)
     network, members = perturbed(SPACE), sandwich_of(SPACE)

@@ -27,6 +27,7 @@ RECIPES = {
     "conflicts": replace(BASE, gradients=ProjectConflicts(after_share=0.5), dropout=0.2),
     "attentive": replace(BASE, shards=4, members=AttentiveSampling(largest_alone_share=0)),
     "complexity": replace(BASE, members=ComplexityAware(levels=2), ema=0.5, optimiser="sgd"),
+    "in turn": replace(BASE, updates="member"),
     "nan": BASE,
     "uninterrupted": BASE,
     "resumed": BASE,
