@@ -38,6 +38,9 @@ from supernet.initialise import zero_residual_branches
 
 logger = logging.getLogger(__name__)
 
+OF_MEMBERS = ("members", "distillation", "gradients", "updates")
+"""The parts of a recipe that say how a step's networks come together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -99,9 +102,12 @@ class Job:
             origin = _space(self.family, self.budget).hash
         else:
             origin = content_hash(self.graph.to_json())
+        recipe = self.recipe.to_json()
+        if self.alone:  # where there is one member, nothing depends on these
+            recipe = {k: v for k, v in recipe.items() if k not in OF_MEMBERS}
         data = {"family": self.family, "dataset": self.budget.dataset, "seed": self.seed,
                 "images": self.budget.images, "epochs": self.budget.epochs,
-                "recipe": self.recipe.to_json(), "zero": self.zero_residuals,
+                "recipe": recipe, "zero": self.zero_residuals,
                 "space": origin,
                 "network": self.rows[0] if self.alone else "all"}  # fmt: skip
         return f"{self.family}-{'alone' if self.alone else 'supernet'}-{content_hash(data)[:12]}"
