@@ -5,7 +5,7 @@ was recalled, or it was measured here. What is unknown is None or absent; nothin
 silently. Conventions that hold for every number:
 
 - one multiply-accumulate counts as two operations; `peak_gflops` is 10^9 operations a second of
-  the whole device (dense, no structured sparsity), also for int8;
+  the whole device (dense, no structured sparsity), also for integers;
 - a memory level's size is what *one* core (on a GPU: one multiprocessor) can reach of it, its
   bandwidth is that of all cores together, in 10^9 bytes a second;
 - memory levels run from the nearest to the farthest; the last one is the main memory.
@@ -24,21 +24,31 @@ Provenance: TypeAlias = Literal["read", "recalled", "measured"]
 KINDS = (
     "server-cpu",
     "desktop-cpu",
+    "laptop-soc",
     "phone-cpu",
     "board-cpu",
     "embedded-gpu",
     "desktop-gpu",
     "datacentre-gpu",
+    "datacentre-npu",
     "edge-npu",
-    "microcontroller",
+    "asic",
     "fpga",
+    "microcontroller",
 )
-"""The kinds of devices."""
+"""The kinds of devices, in the order in which they are listed."""
 
-CPU_KINDS = ("server-cpu", "desktop-cpu", "phone-cpu", "board-cpu", "microcontroller")
+CPU_KINDS = (
+    "server-cpu",
+    "desktop-cpu",
+    "laptop-soc",
+    "phone-cpu",
+    "board-cpu",
+    "microcontroller",
+)
 """The kinds whose `cores` run one thread of a network each."""
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int16", "int8")
 """The precisions of operands that a peak is given for."""
 
 _SLUG = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
@@ -114,7 +124,11 @@ class Profile:
         year: The year it came out, or was measured.
         description: One sentence: which part of which product the numbers describe.
         cores: Units that work on their own: CPU cores, GPU multiprocessors, accelerator cores.
-        clock_ghz: The clock that the peaks hold for.
+        clock_ghz: The clock that the peaks hold for: the one all cores keep up.
+        max_clock_ghz: The highest clock of any core, which it keeps up for a short time or alone.
+        technology_nm: The name of the process in nanometres, such as 7.
+        array_rows: Rows of one array of multipliers (accelerators).
+        array_columns: Columns of one array of multipliers (accelerators).
         peak_gflops: Precision to peak of the whole device.
         peak_gflops_per_thread: Precision to peak of one (the fastest) core.
         memory: Levels from the nearest to the main memory.
@@ -138,6 +152,10 @@ class Profile:
     description: str
     cores: Quantity | None = None
     clock_ghz: Quantity | None = None
+    max_clock_ghz: Quantity | None = None
+    technology_nm: Quantity | None = None
+    array_rows: Quantity | None = None
+    array_columns: Quantity | None = None
     peak_gflops: Mapping[str, Quantity] = field(default_factory=dict)
     peak_gflops_per_thread: Mapping[str, Quantity] = field(default_factory=dict)
     memory: tuple[MemoryLevel, ...] = ()
@@ -173,8 +191,12 @@ class Profile:
             _check_slug("instruction set", slug)
         for slug in self.runtimes:
             _check_slug("runtime", slug)
-        if self.cores is not None and self.cores.value != int(self.cores.value):
-            raise BadInputError(f"cores must be a whole number, got {self.cores.value:g}")
+        for key in ("cores", "array_rows", "array_columns"):
+            number = getattr(self, key)
+            if number is not None and number.value != int(number.value):
+                raise BadInputError(f"{key} must be a whole number, got {number.value:g}")
+        _check_order("clock_ghz", self.clock_ghz, "max_clock_ghz", self.max_clock_ghz)
+        _check_order("idle_power_w", self.idle_power_w, "peak_power_w", self.peak_power_w)
 
     def __hash__(self) -> int:
         """Hashes the name alone: the mappings inside cannot be hashed."""
@@ -193,7 +215,8 @@ class Profile:
                     yield f"memory.{level.name}.{key}", unit, quantity
         for key, unit in _MAPPING_UNITS.items():
             for entry, quantity in getattr(self, key).items():
-                yield f"{key}.{entry}", unit, quantity
+                is_integer = unit == "GFLOP/s" and entry.startswith("int")
+                yield f"{key}.{entry}", "GOP/s" if is_integer else unit, quantity
 
     @property
     def share_read(self) -> float:
@@ -210,6 +233,10 @@ class Profile:
 _SCALAR_UNITS = {
     "cores": "",
     "clock_ghz": "GHz",
+    "max_clock_ghz": "GHz",
+    "technology_nm": "nm",
+    "array_rows": "",
+    "array_columns": "",
     "idle_power_w": "W",
     "peak_power_w": "W",
     "kernel_launch_us": "us",
@@ -234,4 +261,11 @@ def _check_slug(kind: str, name: str) -> None:
         raise BadInputError(
             f"{kind} name {name!r} is not a slug: lower-case letters and digits, parts joined by "
             "one of - _ ."
+        )
+
+
+def _check_order(low: str, lower: Quantity | None, high: str, higher: Quantity | None) -> None:
+    if lower is not None and higher is not None and lower.value > higher.value:
+        raise BadInputError(
+            f"{low} must be at most {high}, got {lower.value:g} and {higher.value:g}"
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from hardware_profiles.integer_peak import with_int8_peak
 from hardware_profiles.local import local_profile
 from hardware_profiles.machine import machine_fingerprint
 from hardware_profiles.profile import CPU_KINDS, PRECISIONS, Profile, Quantity
@@ -105,13 +106,22 @@ class Target:
         return None if size is None else int(size.value)
 
 
-def local_target(*, threads: int = 1, batch_size: int = 1) -> Target:
+def local_target(*, threads: int = 1, batch_size: int = 1, precision: str = "fp32") -> Target:
     """Returns this machine as a target, measuring it the first time (some seconds).
 
+    Args:
+        threads: Threads of one inference.
+        batch_size: Images per inference.
+        precision: "fp32" or "int8"; the peak of int8 is measured once a process.
+
     Raises:
-        BadInputError: More threads than cores, or a number that is not positive.
+        BadInputError: More threads than cores, a number that is not positive, or a precision
+            whose peak is not measured.
     """
-    return Target(profile=local_profile(), threads=threads, batch_size=batch_size)
+    profile = local_profile()
+    if precision == "int8":
+        profile = with_int8_peak(profile)
+    return Target(profile=profile, threads=threads, batch_size=batch_size, precision=precision)
 
 
 def _scaled(one: Quantity, threads: int, whole: Quantity | None) -> Quantity:

@@ -69,13 +69,48 @@ def test_quantities_name_every_number_once() -> None:
     assert ("peak_gflops.fp32", "GFLOP/s", quantity(40)) in list(full.quantities())
 
 
+def test_integer_operations_are_not_floating_point() -> None:
+    both = profile(peak_gflops={"int8": quantity(8), "int16": quantity(4), "bf16": quantity(2)})
+    units = {number: unit for number, unit, _ in both.quantities()}
+    assert units["peak_gflops.int8"] == units["peak_gflops.int16"] == "GOP/s"
+    assert units["peak_gflops.bf16"] == "GFLOP/s"
+
+
+def test_an_accelerator_has_an_array_and_a_process() -> None:
+    array = profile(
+        kind="datacentre-npu",
+        array_rows=quantity(128),
+        array_columns=quantity(256),
+        technology_nm=quantity(16),
+        clock_ghz=quantity(0.7),
+        max_clock_ghz=quantity(0.7),
+    )
+    numbers = {number: (unit, q.value) for number, unit, q in array.quantities()}
+    assert numbers["array_rows"] == ("", 128)
+    assert numbers["array_columns"] == ("", 256)
+    assert numbers["technology_nm"] == ("nm", 16)
+    assert numbers["max_clock_ghz"] == ("GHz", 0.7)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
         ({"name": "Some Board"}, BadInputError, "not a slug"),
         ({"kind": "toaster"}, UnknownNameError, "edge-npu"),
         ({"year": 20}, BadInputError, "year"),
-        ({"cores": quantity(1.5)}, BadInputError, "whole number"),
+        ({"cores": quantity(1.5)}, BadInputError, "cores must be a whole number"),
+        ({"array_rows": quantity(2.5)}, BadInputError, "array_rows must be a whole number"),
+        ({"array_columns": quantity(0.5)}, BadInputError, "array_columns must be a whole"),
+        (
+            {"clock_ghz": quantity(3), "max_clock_ghz": quantity(2.5)},
+            BadInputError,
+            "clock_ghz must be at most max_clock_ghz, got 3 and 2.5",
+        ),
+        (
+            {"idle_power_w": quantity(9), "peak_power_w": quantity(8)},
+            BadInputError,
+            "idle_power_w must be at most peak_power_w, got 9 and 8",
+        ),
         ({"peak_gflops": {"fp64": quantity()}}, UnknownNameError, "bf16"),
         ({"pj_per_op": {"int4": quantity()}}, UnknownNameError, "int8"),
         ({"pj_per_byte": {"l9": quantity()}}, UnknownNameError, "dram"),
