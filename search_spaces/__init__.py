@@ -18,6 +18,7 @@ from search_spaces.graph import Graph, Layer
 from search_spaces.hybrid import HybridSpace, HybridStage
 from search_spaces.layer_table import LayerTable, peak_alive
 from search_spaces.network import NetworkBuilder, Node, Tensor
+from search_spaces.platform import WithPlatform
 from search_spaces.pruning import Pruned, RemovedValue, prune, prune_by_search, prune_layers
 from search_spaces.restricted import Restricted
 from search_spaces.space import SearchSpace
@@ -55,6 +56,7 @@ __all__ = [
     "Tabulation",
     "Tensor",
     "ViTSpace",
+    "WithPlatform",
     "count_in_band",
     "distribution",
     "layer_values",

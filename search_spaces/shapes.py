@@ -10,8 +10,36 @@ import numpy.typing as npt
 from records import BadInputError
 from search_spaces.builder import Node
 from search_spaces.choice import Choice
+from search_spaces.expression import choices_of
 from search_spaces.primitives import operator_index
 from search_spaces.tabulate import Tabulation
+
+
+def check_scopes(space: str, choices: Sequence[Choice], nodes: Sequence[Node]) -> None:
+    """Refuses networks that depend on the platform, which changes the cost alone.
+
+    Raises:
+        BadInputError: The layer, or the choice of another scope, that reads a choice of the
+            platform.
+    """
+    platform = {choice.name for choice in choices if choice.scope == "platform"}
+    if not platform:
+        return
+    for node in nodes:
+        dims = (node.active, *node.attributes.values())
+        read = platform & frozenset[str]().union(*map(choices_of, dims))
+        if read:
+            raise BadInputError(
+                f"{space}: layer {node.name!r} depends on {sorted(read)} of scope 'platform', "
+                "which may change the cost alone; leave the scope out"
+            )
+    for choice in choices:
+        read = platform & choices_of(choice.active_if)
+        if read and choice.scope != "platform":
+            raise BadInputError(
+                f"{space}: choice {choice.name!r} of scope {choice.scope!r} depends on "
+                f"{sorted(read)} of scope 'platform', which may change the cost alone"
+            )
 
 
 def check_shapes(

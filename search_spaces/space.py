@@ -24,7 +24,7 @@ from search_spaces.graph import Graph, Layer
 from search_spaces.layer_table import LayerTable, tabulate_layers
 from search_spaces.network import NetworkBuilder, Node, Tensor
 from search_spaces.primitives import ATTRIBUTES
-from search_spaces.shapes import check_shapes
+from search_spaces.shapes import check_scopes, check_shapes
 from search_spaces.tabulate import Tabulation, all_genes
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class SearchSpace(ABC):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise BadInputError(f"{name} must be an integer >= {least}, got {value!r}")
+        check_scopes(self.name, self.choices, self.nodes)
         check_shapes(self.name, self.choices, self.nodes, self.layers)
         _ = self.gene_space  # refuses choices that cannot stand together
 
@@ -170,6 +171,11 @@ class SearchSpace(ABC):
     def canonical(self, genes: Genes) -> Genes:
         """The same architectures with inactive genes set to 0."""
         return self.gene_space.canonical(genes)
+
+    def without_platform(self, genes: Genes) -> Genes:
+        """The same networks with every gene of the platform at 0: what accuracy belongs to."""
+        kept = np.array([c.scope != "platform" for c in self.choices], np.bool_)
+        return genes if kept.all() else genes * kept
 
     def mutate(self, genes: Genes, rng: np.random.Generator, probability: float = 0.1) -> Genes:
         """Changes active genes; see `GeneSpace.mutate`."""

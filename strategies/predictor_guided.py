@@ -116,7 +116,7 @@ class PredictorGuided(Strategy):
         left = left[~np.isin(row_keys(left), row_keys(chosen))]
         rows = np.concatenate([chosen, left[: n - len(chosen)]])
         if len(rows):
-            found = self.predictor.predict(rows)
+            found = self.predictor.predict(self.space.without_platform(rows))
             forecasts = zip(found.mean.tolist(), found.std.tolist(), strict=True)
             self._forecasts.update(zip(row_keys(rows).tolist(), forecasts, strict=True))
         return rows
@@ -127,7 +127,8 @@ class PredictorGuided(Strategy):
         if measured.sum() < _LEAST_MEASURED:
             return False
         if not self._is_fitted:
-            self.predictor.fit(self._genes[measured], 1 - self._objectives[measured, 0])
+            networks = self.space.without_platform(self._genes[measured])
+            self.predictor.fit(networks, 1 - self._objectives[measured, 0])
             self._is_fitted = True
         return True
 
@@ -153,7 +154,7 @@ class PredictorGuided(Strategy):
             genes = evolution.ask(self.population_size)
             if len(genes) == 0:
                 break
-            predicted = self.predictor.predict(genes)
+            predicted = self.predictor.predict(self.space.without_platform(genes))
             accuracy = predicted.mean + self.optimism * predicted.std
             violations = self.problem.violations(genes)
             evolution.tell(genes, self.problem.objectives(genes, accuracy), violations)
@@ -167,7 +168,7 @@ class PredictorGuided(Strategy):
         if len(pool) == 0 or not usable.any():
             return pool[:0]
         fronts = self._objectives[usable]
-        predicted = self.predictor.predict(pool)
+        predicted = self.predictor.predict(self.space.without_platform(pool))
         mean, std = 1 - predicted.mean, predicted.std
         latency = self.problem.cheap_objectives(pool)
         worst_error = float(np.quantile(fronts[:, 0], 0.9)) + 1e-6

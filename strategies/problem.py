@@ -7,6 +7,7 @@ probability, so that it still holds when the exported network is measured.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from records import BadInputError, unknown_name
 from search_spaces import Genes, SearchSpace
 from strategies.protocols import LATENCY, CostModel, Evaluator, Floats
+
+logger = logging.getLogger(__name__)
 
 Limits: TypeAlias = Mapping[str | tuple[str, str], float]
 
@@ -78,6 +81,13 @@ class Problem:
                 by_key[metric, target] = _limit(key, limit)
         constraints = [Constraint(metric=m, target=t, limit=v) for (m, t), v in by_key.items()]
         object.__setattr__(self, "constraints", tuple(constraints))
+        for constraint in constraints:
+            if constraint.metric in getattr(self.cost(constraint.target), "unmeasured", ()):
+                logger.warning(
+                    "%s: this cost is modelled and no measurement supports it, so the limit says "
+                    "which networks need less, not that they need that",
+                    constraint,
+                )
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +142,7 @@ class _Search:
         self.batch_size = batch_size
         self.on_progress = on_progress
         self.recorded = _recorded(problem, ledger)
+        self.measured = _measured(problem, self.recorded)
         self.observations: list[Observation] = []
         self.reused = 0
         self.best_accuracy: float | None = None
@@ -216,9 +218,7 @@ class _Search:
         keys = [tuple(row) for row in genes.tolist()]
         missing = np.array([key not in self.recorded for key in keys])
         if missing.any():
-            results = self._measure(genes[missing])
-            rows = [key for key, is_missing in zip(keys, missing, strict=True) if is_missing]
-            new = [self._observation(k, m, step) for k, m in zip(rows, results, strict=True)]
+            new = self._measure_networks(genes[missing], step)
             if self.ledger is not None:
                 self.ledger.append(new)
             self.recorded.update({o.genes: o for o in new})
@@ -226,6 +226,21 @@ class _Search:
         found = [self.recorded[key] for key in keys]
         self.observations += found
         return found
+
+    def _measure_networks(self, genes: Genes, step: int) -> list[Observation]:
+        """Measures each network once: rows that differ in the platform alone share a result."""
+        names = [tuple(row) for row in self.problem.space.without_platform(genes).tolist()]
+        first = {name: i for i, name in reversed(list(enumerate(names)))}
+        unknown = sorted(i for name, i in first.items() if name not in self.measured)
+        results = self._measure(genes[unknown]) if unknown else ()
+        fresh = dict(zip(unknown, results, strict=True))
+        self.measured.update({names[i]: result for i, result in fresh.items()})
+        return [
+            self._observation(
+                tuple(row), fresh.get(i) or replace(self.measured[name], seconds=0.0), step
+            )
+            for i, (row, name) in enumerate(zip(genes.tolist(), names, strict=True))
+        ]
 
     def _measure(self, genes: Genes) -> Sequence[Measured]:
         results = list(self.problem.accuracy.evaluate(genes))
@@ -326,4 +341,23 @@ def _recorded(problem: Problem, ledger: Ledger | None) -> dict[tuple[int, ...], 
                     "fresh ledger, or with what that one was made with"
                 )
         found.setdefault(observation.genes, observation)
+    return found
+
+
+def _measured(
+    problem: Problem, recorded: Mapping[tuple[int, ...], Observation]
+) -> dict[tuple[int, ...], Measured]:
+    """The results of an earlier search by network, which is the genes without the platform."""
+    if not recorded:
+        return {}
+    networks = problem.space.without_platform(np.array(list(recorded), np.int16))
+    found: dict[tuple[int, ...], Measured] = {}
+    for row, observation in zip(networks.tolist(), recorded.values(), strict=True):
+        result = Measured(
+            value=observation.value,
+            dispersion=observation.dispersion,
+            status=observation.status,
+            reason=observation.reason,
+        )
+        found.setdefault(tuple(row), result)
     return found
