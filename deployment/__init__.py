@@ -1,10 +1,13 @@
 """A subnet as a file: ONNX emission, kernels of a runtime, timing, verification, the bundle."""
 
 from deployment.bundle import Bundle, deploy, describe_target
+from deployment.command_runner import CommandRunner, DeviceError
 from deployment.emission import Emission, Emitter, Value
 from deployment.emit import emit, exporter_of
 from deployment.emitters import add_emitter
 from deployment.kernels import KINDS, Kernel, KernelTable, Lowering
+from deployment.memory import MemoryReading, activation_peak
+from deployment.quantised import quantise
 from deployment.runner import LocalRunner, Runner, Timing
 from deployment.runtime import open_session, session_options
 from deployment.space_proof import verify_space
@@ -16,6 +19,8 @@ __all__ = [
     "KINDS",
     "Agreement",
     "Bundle",
+    "CommandRunner",
+    "DeviceError",
     "Emission",
     "Emitter",
     "ExportError",
@@ -23,18 +28,21 @@ __all__ = [
     "KernelTable",
     "LocalRunner",
     "Lowering",
+    "MemoryReading",
     "Runner",
     "SpaceCheck",
     "SpaceReport",
     "Timing",
     "Value",
     "VerificationError",
+    "activation_peak",
     "add_emitter",
     "deploy",
     "describe_target",
     "emit",
     "exporter_of",
     "open_session",
+    "quantise",
     "session_options",
     "verify",
     "verify_space",

@@ -19,6 +19,7 @@ the file's metadata say by what it was written.
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import onnx
@@ -83,6 +84,11 @@ def exporter_of(model: onnx.ModelProto) -> str:
     return str(props.get("exporter", "unknown"))
 
 
+@functools.cache
+def _own_version() -> str:
+    return versions().get("hwnas", "")  # looks at every installed package
+
+
 def _emitted(subnet: Subnet, batch_size: int) -> Emission:
     """All layers as nodes, the last tensor named as the output."""
     layers = subnet.graph.layers
@@ -127,5 +133,5 @@ def _model(e: Emission, name: str) -> onnx.ModelProto:
         opset_imports=opsets,
         ir_version=IR_VERSION,
         producer_name="hwnas",
-        producer_version=versions().get("hwnas", ""),
+        producer_version=_own_version(),
     )

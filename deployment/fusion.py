@@ -78,6 +78,11 @@ class Fusion:
         for index in range(1, len(nodes)):
             self._visit(index)
 
+    @property
+    def plain(self) -> Sequence[Condition]:
+        """For each layer when its output is not in blocks of channels."""
+        return tuple(self._plain)
+
     def _visit(self, index: int) -> None:
         """Decides what becomes of a layer, given the kernels before it."""
         node = self.nodes[index]

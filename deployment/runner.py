@@ -2,72 +2,26 @@
 
 A `Runner` times ONNX files the way a target runs them. All files of a call are open together and
 timed in shuffled round-robin, so that drift and load fall on all alike; of each file's samples the
-least is the latency.
+least is the latency. The numbers of that procedure are those of `deployment.kit.measure`, the
+script that times files on other devices.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from deployment.kit.measure import MAX_ROUNDS, PREEMPTED, ROUNDS, RUNS
 from deployment.runtime import open_session
+from deployment.timing import Timing
 from records import BadInputError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Raw timings of one file.
-
-    Attributes:
-        samples_ms: All samples in milliseconds for one run of the whole batch, in the order taken.
-        rounds: How many visits they come from, in equal parts.
-        preempted: Share of the samples in which the process was off the processor for more than
-            5 % of the time (one thread only; NaN otherwise).
-    """
-
-    samples_ms: tuple[float, ...]
-    rounds: int
-    preempted: float
-
-    @property
-    def latency_ms(self) -> float:
-        """The least sample: what the file takes when nothing disturbs it."""
-        return min(self.samples_ms)
-
-    @property
-    def dispersion_ms(self) -> float:
-        """Half the difference between the least samples of the first and the second half.
-
-        It says how well the least sample repeats; drift and noise both show in it.
-        """
-        half = len(self.samples_ms) // 2
-        if half == 0:
-            return float("nan")
-        return abs(min(self.samples_ms[:half]) - min(self.samples_ms[half:])) / 2
-
-    def joined(self, other: Timing) -> Timing:
-        """The samples of both, of the same file."""
-        ours, theirs = len(self.samples_ms), len(other.samples_ms)
-        preempted = (self.preempted * ours + other.preempted * theirs) / (ours + theirs)
-        return Timing(
-            samples_ms=self.samples_ms + other.samples_ms,
-            rounds=self.rounds + other.rounds,
-            preempted=preempted,
-        )
-
-    def quantile_ms(self, q: float) -> float:
-        """A quantile of all samples, load and all."""
-        return float(np.quantile(self.samples_ms, q))
-
-
-MAX_ROUNDS = 100
-"""Rounds that a minimum time is filled with at most; pauses fill the rest."""
+__all__ = ["MAX_ROUNDS", "LocalRunner", "Runner", "Timing"]
 
 
 class Runner(Protocol):
@@ -83,8 +37,8 @@ class Runner(Protocol):
         models: Sequence[bytes],
         *,
         threads: int,
-        rounds: int = 7,
-        runs: int = 3,
+        rounds: int = ROUNDS,
+        runs: int = RUNS,
         min_seconds: float = 0.0,
         seed: int = 0,
         on_round: Callable[[int, int], None] | None = None,
@@ -114,8 +68,8 @@ class LocalRunner:
         models: Sequence[bytes],
         *,
         threads: int,
-        rounds: int = 7,
-        runs: int = 3,
+        rounds: int = ROUNDS,
+        runs: int = RUNS,
         min_seconds: float = 0.0,
         seed: int = 0,
         on_round: Callable[[int, int], None] | None = None,
@@ -167,6 +121,6 @@ class _Opened:
 
     def timing(self, rounds: int, threads: int) -> Timing:
         wall, cpu = np.array(self.wall), np.array(self.cpu)
-        preempted = float((wall > 1.05 * cpu).mean()) if threads == 1 else float("nan")
+        preempted = float((wall > PREEMPTED * cpu).mean()) if threads == 1 else float("nan")
         samples = tuple((1e3 * wall).tolist())
         return Timing(samples_ms=samples, rounds=rounds, preempted=preempted)

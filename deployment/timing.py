@@ -1,0 +1,53 @@
+"""The raw timings of one file, whoever took them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Raw timings of one file.
+
+    Attributes:
+        samples_ms: All samples in milliseconds for one run of the whole batch, in the order taken.
+        rounds: How many visits they come from, in equal parts.
+        preempted: Share of the samples in which the process was off the processor for more than
+            5 % of the time (one thread only; NaN otherwise).
+    """
+
+    samples_ms: tuple[float, ...]
+    rounds: int
+    preempted: float
+
+    @property
+    def latency_ms(self) -> float:
+        """The least sample: what the file takes when nothing disturbs it."""
+        return min(self.samples_ms)
+
+    @property
+    def dispersion_ms(self) -> float:
+        """Half the difference between the least samples of the first and the second half.
+
+        It says how well the least sample repeats; drift and noise both show in it.
+        """
+        half = len(self.samples_ms) // 2
+        if half == 0:
+            return float("nan")
+        return abs(min(self.samples_ms[:half]) - min(self.samples_ms[half:])) / 2
+
+    def joined(self, other: Timing) -> Timing:
+        """The samples of both, of the same file."""
+        ours, theirs = len(self.samples_ms), len(other.samples_ms)
+        preempted = (self.preempted * ours + other.preempted * theirs) / (ours + theirs)
+        return Timing(
+            samples_ms=self.samples_ms + other.samples_ms,
+            rounds=self.rounds + other.rounds,
+            preempted=preempted,
+        )
+
+    def quantile_ms(self, q: float) -> float:
+        """A quantile of all samples, load and all."""
+        return float(np.quantile(self.samples_ms, q))
