@@ -13,7 +13,8 @@ sources say so: no number is made up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from deployment import Lowering
 from hardware_profiles import Profile, Target, with_reference_energy
 
 Values = npt.NDArray[np.float64]
-BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2, "int16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,9 @@ class Ceiling:
         static_power_w: Power that flows as long as the network runs; 0 where unknown.
         energy_source: What the energy rests on, in words.
         missing: What the profile does not tell.
+        power_range_w: Idle and peak power of the device; NaN where unknown.
+        energy_ratios: Sorted ratios of measured to predicted energy of left-out networks; empty
+            where no energy was measured.
     """
 
     launch_ms: Values
@@ -46,11 +50,36 @@ class Ceiling:
     static_power_w: float
     energy_source: str
     missing: tuple[str, ...]
+    power_range_w: tuple[float, float] = (math.nan, math.nan)
+    energy_ratios: tuple[float, ...] = ()
 
     @property
     def latency_ms(self) -> Values:
         """The roofline of every variant."""
         return np.asarray(self.launch_ms + np.maximum(self.compute_ms, self.memory_ms))
+
+    def energy_interval_mj(self, energy_mj: Values, latency_ms: Values) -> tuple[Values, Values]:
+        """Between what the energies lie, arrays of length `n`; NaN where unknown.
+
+        From measured networks, the range of the ratios of those left out; otherwise from idle to
+        peak power over the latency.
+        """
+        if self.energy_ratios:
+            return energy_mj * self.energy_ratios[0], energy_mj * self.energy_ratios[-1]
+        idle, peak = self.power_range_w
+        return latency_ms * idle, latency_ms * peak
+
+    def with_energy(
+        self, *, energy_mj: Values, static_power_w: float, source: str, ratios: tuple[float, ...]
+    ) -> Ceiling:
+        """The same with an energy that was fitted to measurements."""
+        return replace(
+            self,
+            energy_mj=energy_mj,
+            static_power_w=static_power_w,
+            energy_source=source,
+            energy_ratios=ratios,
+        )
 
     @staticmethod
     def of(target: Target, lowering: Lowering) -> Ceiling:
@@ -84,6 +113,10 @@ class Ceiling:
             + ("" if per_op else f", without {target.precision} operations (unknown)")
             + ("" if idle else ", without static power (unknown)"),
             missing=tuple(missing),
+            power_range_w=(
+                idle.value if idle else math.nan,
+                peak.value if (peak := target.profile.peak_power_w) else math.nan,
+            ),
         )
 
 

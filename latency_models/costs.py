@@ -13,15 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import KINDS, Bundle, Lowering, Runner, deploy
+from deployment.kernels import RUNTIMES
 from hardware_profiles import Target
-from latency_models.ceiling import Ceiling
+from latency_models.ceiling import BYTES_PER_VALUE, Ceiling
+from latency_models.intervals import conformal_quantile
+from latency_models.kernel_features import kind_bits
+from latency_models.kind_extremes import KindCosts
+from latency_models.lookup import JointLookup
+from latency_models.memory import MemoryModel
+from latency_models.on_demand import OnDemand
 from records import unknown_name
-from search_spaces import Architecture, Genes, SearchSpace, least
+from search_spaces import Architecture, Genes, SearchSpace
 from supernet import Subnet
 
 Values = npt.NDArray[np.float64]
 
-METRICS = ("latency_ms", "energy_mj", "peak_memory_bytes")
+METRICS = ("latency_ms", "energy_mj", "peak_memory_bytes", "flash_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +40,13 @@ class Costs:
         latency_low_ms: Ends of the 90 % interval of the measured latency; NaN where nothing was
             measured to base an interval on.
         latency_high_ms: See `latency_low_ms`.
-        energy_mj: For one run, modelled.
-        peak_memory_bytes: Weights plus the activations that are alive at once.
+        energy_mj: For one run; modelled unless measured networks were given.
+        energy_low_mj: Ends of its interval, from idle to peak power over the latency or from
+            measured networks; NaN where unknown.
+        energy_high_mj: See `energy_low_mj`.
+        peak_memory_bytes: Images, weights and the activations that are alive at once; on a
+            microcontroller without the weights, which are in flash.
+        flash_bytes: The weights.
         measured: Share of the latency from kernels that were timed with these very sizes.
         interpolated: Share from kernels whose kind was timed with other sizes.
         analytic: Share from data-sheet numbers alone.
@@ -44,7 +56,10 @@ class Costs:
     latency_low_ms: Values
     latency_high_ms: Values
     energy_mj: Values
+    energy_low_mj: Values
+    energy_high_mj: Values
     peak_memory_bytes: Values
+    flash_bytes: Values
     measured: Values
     interpolated: Values
     analytic: Values
@@ -62,23 +77,32 @@ class Part:
 
 
 class CostModel(ABC):
-    """Costs of the subnets of a space on a target; the latency is a sum over kernels.
+    """Costs of the subnets of a space on a target.
+
+    The latency is a sum over kernels, plus, where a model says so (`first_ms`), a cost for the
+    first kernel of each kind that occurs.
 
     Args:
         space: The search space.
         target: The target.
         runner: Times exported files on the target; None leaves them "costs only".
+        lowering: The space lowered for the target, where it is at hand.
     """
 
     metrics = METRICS
 
-    def __init__(self, space: SearchSpace, target: Target, runner: Runner | None = None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        target: Target,
+        runner: Runner | None = None,
+        lowering: Lowering | None = None,
+    ) -> None:
         self.space = space
         self.target = target
         self.runner = runner
-        wide = any(name.startswith("avx512") for name in target.profile.instruction_sets)
-        self.lowering = Lowering(
-            space, batch_size=target.batch_size, channel_block=16 if wide else 8
+        self.lowering: Lowering = lowering or Lowering(
+            space, batch_size=target.batch_size, channel_block=channel_block(target)
         )
 
     @property
@@ -94,6 +118,11 @@ class CostModel(ABC):
     @abstractmethod
     def kernel_ms(self) -> Values:
         """The latency of every variant of every kernel, like the lowering's flat columns."""
+
+    @property
+    def first_ms(self) -> Values:
+        """What the first kernel of each kind costs more than the next, length `len(KINDS)`."""
+        return np.zeros(len(KINDS))
 
     @property
     @abstractmethod
@@ -120,43 +149,111 @@ class CostModel(ABC):
         """What the energy rests on, in words for reports."""
         return self.ceiling.energy_source
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The metrics that no measurement supports, so that a limit on them proves little."""
+        return () if self.ceiling.energy_ratios else ("energy_mj",)
+
+    @property
+    def runtime_note(self) -> str:
+        """A warning for reports where the target's runtime is not the one that is lowered for."""
+        if self.target.runtime in RUNTIMES:
+            return ""
+        return (
+            f"; kernels as {RUNTIMES[0]} fuses them, which {self.target.runtime} may do otherwise"
+        )
+
     def latency_ms(self, genes: Genes) -> Values:
-        """The latency alone, length `n`."""
-        codes = self.lowering.tabulation.codes(genes)
-        return np.asarray(self.base_ms + self._flat_ms[codes].sum(axis=0, dtype=np.float64))
+        """The latency alone, length `n`: the quick way, by joint look-ups (`lookup`)."""
+        added, kinds = self._latency_lookup(genes)
+        return np.asarray(self.base_ms + added + self._first_table[kinds])
+
+    def kernel_sum_ms(self, genes: Genes) -> Values:
+        """The same latency kernel by kernel: a look-up for each instead of one for many."""
+        total = np.full(len(genes), self.base_ms)
+        kinds = np.zeros(len(genes), np.uint16)
+        has_first = bool(self.first_ms.any())
+        for codes in self.lowering.tabulation.codes(genes):
+            total += self._flat_ms.take(codes)
+            if has_first:
+                kinds |= self._bits.take(codes)
+        return np.asarray(total + self._first_table[kinds])
+
+    @property
+    def lookups(self) -> int:
+        """How many look-ups the latency of one architecture takes."""
+        return self._latency_lookup.groups
+
+    @cached_property
+    def _latency_lookup(self) -> JointLookup:
+        sizes = self.space.gene_space.sizes
+        bits = self._bits if self.first_ms.any() else np.zeros_like(self._bits)
+        return JointLookup(self.lowering.tabulation, sizes, self._flat_ms.astype(np.float64), bits)
+
+    @cached_property
+    def _energy_lookup(self) -> JointLookup:
+        """The dynamic energy of the kernels."""
+        sizes, energy = self.space.gene_space.sizes, self.ceiling.energy_mj
+        return JointLookup(self.lowering.tabulation, sizes, energy, np.zeros_like(self._bits))
 
     @cached_property
     def _flat_ms(self) -> npt.NDArray[np.float32]:
         return self.kernel_ms.astype(np.float32)
 
+    @cached_property
+    def _bits(self) -> npt.NDArray[np.uint16]:
+        return kind_bits(self.lowering)
+
+    @cached_property
+    def _first_table(self) -> Values:
+        """For every set of kinds what their first kernels cost."""
+        table = np.zeros(1)
+        for first in self.first_ms:
+            table = np.concatenate([table, table + first])
+        return table
+
+    def _parts_ms(self, codes: npt.NDArray[np.intp]) -> Values:
+        """The latency of each kernel of each network, `kernels x n`; first ones pay for it."""
+        parts = self._flat_ms[codes].astype(np.float64)
+        bits = self._bits[codes]
+        for kind in np.flatnonzero(self.first_ms):
+            of_kind = (bits >> kind) & 1 > 0
+            there = np.flatnonzero(of_kind.any(axis=0))
+            parts[of_kind.argmax(axis=0)[there], there] += self.first_ms[kind]
+        return parts
+
     def costs(self, genes: Genes) -> Costs:
         """All costs of an `n x d` array of genes."""
         codes = self.lowering.tabulation.codes(genes)
-        parts = self._flat_ms[codes].astype(np.float64)
+        parts = self._parts_ms(codes)
         latency = self.base_ms + parts.sum(axis=0)
         origin = self.origin[codes]
         shares = [(parts * (origin == k)).sum(axis=0) / parts.sum(axis=0) for k in range(3)]
-        low, high = self._ratio(0.05), self._ratio(0.95)
+        low, high = (conformal_quantile(self.ratios, p) for p in (0.05, 0.95))
+        energy = self._energy_mj(genes, latency)
+        energy_low, energy_high = self.ceiling.energy_interval_mj(energy, latency)
         return Costs(
             latency_ms=latency,
             latency_low_ms=latency * low,
             latency_high_ms=latency * high,
-            energy_mj=self._energy_mj(codes, latency),
+            energy_mj=energy,
+            energy_low_mj=energy_low,
+            energy_high_mj=energy_high,
             peak_memory_bytes=self.peak_memory_bytes(genes),
+            flash_bytes=self.flash_bytes(genes),
             measured=shares[0],
             interpolated=shares[1],
             analytic=shares[2],
         )
 
     def predict(self, genes: Genes) -> Mapping[str, Values]:
-        """The metrics by name, arrays of length `n`."""
-        codes = self.lowering.tabulation.codes(genes)
-        latency = self.base_ms + self._flat_ms[codes].sum(axis=0, dtype=np.float64)
-        return {
-            "latency_ms": latency,
-            "energy_mj": self._energy_mj(codes, latency),
-            "peak_memory_bytes": self.peak_memory_bytes(genes),
-        }
+        """The metrics by name, arrays of length `n`, each computed when it is asked for."""
+        return OnDemand({
+            "latency_ms": lambda: self.latency_ms(genes),
+            "energy_mj": lambda: self._energy_mj(genes, self.latency_ms(genes)),
+            "peak_memory_bytes": lambda: self.peak_memory_bytes(genes),
+            "flash_bytes": lambda: self.flash_bytes(genes),
+        })  # fmt: skip
 
     def bound(self, metric: str, genes: Genes, probability: float = 0.95) -> Values:
         """The value that a measurement stays below with the given probability.
@@ -168,11 +265,13 @@ class CostModel(ABC):
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
         if metric == "latency_ms":
-            factor = self._ratio(probability) if len(self.ratios) else 1.0
+            factor = conformal_quantile(self.ratios, probability) if len(self.ratios) else 1.0
             return self.latency_ms(genes) * factor
         if metric == "peak_memory_bytes":
             return self.peak_memory_bytes(genes)
-        return self.predict(genes)[metric]
+        if metric == "flash_bytes":
+            return self.flash_bytes(genes)
+        return self._energy_mj(genes, self.latency_ms(genes))
 
     def extremes(self, metric: str) -> tuple[tuple[float, Genes], tuple[float, Genes]] | None:
         """The least and greatest predicted value over all architectures, exact, with their genes.
@@ -184,18 +283,56 @@ class CostModel(ABC):
         if metric == "peak_memory_bytes":
             return None
         # The values that predictions add up, so that no prediction lies beyond them.
-        values, base = self._flat_ms.astype(np.float64), self.base_ms
+        values, base, first = self._flat_ms.astype(np.float64), self.base_ms, self.first_ms
         if metric == "energy_mj":
             power = self.ceiling.static_power_w
-            values, base = self.ceiling.energy_mj + power * values, power * base
-        low, low_genes = least(self.space, self.lowering.tabulation, values)
-        high, high_genes = least(self.space, self.lowering.tabulation, -values)
-        return (base + low, low_genes), (base - high, high_genes)
+            values = self.ceiling.energy_mj + power * values
+            base, first = power * base, power * first
+        if metric == "flash_bytes":
+            values, base, first = self.weight_bytes.astype(np.float64), 0.0, np.zeros(len(KINDS))
+        sums = KindCosts(
+            space=self.space,
+            table=self.lowering.tabulation,
+            values=values,
+            bits=self._bits,
+            first=first,
+        )
+        (low, low_genes), (high, high_genes) = sums.least(), sums.greatest()
+        return (base + low, low_genes), (base + high, high_genes)
 
     def peak_memory_bytes(self, genes: Genes) -> Values:
-        """Weights plus the activations that are alive at once, at 4 bytes a value."""
-        weights = 4 * self.lowering.table(genes).total("weight_elements")
-        return (weights + self.lowering.peak_activation_bytes(genes)).astype(np.float64)
+        """Weights plus the activations that are alive at once.
+
+        The images count too; on a microcontroller weights do not, they lie in flash
+        (`latency_models.memory`). Every value takes as many bytes as the target's precision says;
+        a model that knows better what runs says so in `weight_bytes` and `activation_bytes`.
+        """
+        return self.memory.ram_bytes(genes, self._weights(genes)).astype(np.float64)
+
+    @cached_property
+    def memory(self) -> MemoryModel:
+        """What activations take."""
+        block, width = self.lowering.channel_block, self.activation_bytes
+        return MemoryModel(self.space, self.target, block, width)
+
+    def flash_bytes(self, genes: Genes) -> Values:
+        """What the weights take, in flash on a microcontroller and in the file elsewhere."""
+        return self._weights(genes).astype(np.float64)
+
+    def _weights(self, genes: Genes) -> npt.NDArray[np.int64]:
+        codes = self.lowering.tabulation.codes(genes)
+        return np.asarray(self.weight_bytes[codes].sum(axis=0))
+
+    @property
+    def weight_bytes(self) -> npt.NDArray[np.int64]:
+        """What the weights of every variant of every kernel take."""
+        columns = self.lowering.tabulation.columns
+        return np.asarray(BYTES_PER_VALUE[self.target.precision] * columns["weight_elements"])
+
+    @property
+    def activation_bytes(self) -> int:
+        """What a value between kernels takes."""
+        return BYTES_PER_VALUE[self.target.precision]
 
     def parts(self, row: Genes) -> list[Part]:
         """Where the latency of one architecture goes, kernel by kernel, beside the ceiling.
@@ -203,18 +340,20 @@ class CostModel(ABC):
         Args:
             row: Genes of one architecture.
         """
-        codes = self.lowering.tabulation.codes(np.atleast_2d(row))[:, 0]
+        codes = self.lowering.tabulation.codes(np.atleast_2d(row))
+        latencies = self._parts_ms(codes)[:, 0]
         flat = self.lowering.tabulation.columns
-
         return [
             Part(
                 name=kernel.name,
                 kind=KINDS[flat["kind"][code]],
-                latency_ms=float(self.kernel_ms[code]),
+                latency_ms=float(latency),
                 compute_ms=float(self.ceiling.compute_ms[code]),
                 memory_ms=float(self.ceiling.memory_ms[code]),
             )
-            for kernel, code in zip(self.lowering.kernels, codes, strict=True)
+            for kernel, code, latency in zip(
+                self.lowering.kernels, codes[:, 0], latencies, strict=True
+            )
             if flat["active"][code]
         ]
 
@@ -249,27 +388,23 @@ class CostModel(ABC):
         costs = self.costs(np.atleast_2d(genes))
         one = {name: float(getattr(costs, name)[0]) for name in Costs.__slots__}
         interval = [one.pop("latency_low_ms"), one.pop("latency_high_ms")]
+        energies = [one.pop("energy_low_mj"), one.pop("energy_high_mj")]
         coverage = {name: one.pop(name) for name in ("measured", "interpolated", "analytic")}
         return {
             **one,
             "latency_interval_90_ms": interval if np.isfinite(interval).all() else None,
+            "energy_interval_mj": energies if np.isfinite(energies).all() else None,
             "coverage": coverage,
             "latency_source": self.latency_source,
             "energy_source": self.energy_source,
         }
 
-    def _ratio(self, probability: float) -> float:
-        """The quantile of the ratios, widened for the finite number of them; NaN without any."""
-        n = len(self.ratios)
-        if n == 0:
-            return float("nan")
-        rank = (
-            np.ceil((n + 1) * probability)
-            if probability > 0.5
-            else np.floor((n + 1) * probability)
-        )
-        return float(self.ratios[int(np.clip(rank, 1, n)) - 1])
-
-    def _energy_mj(self, codes: npt.NDArray[np.intp], latency_ms: Values) -> Values:
-        dynamic = self.ceiling.energy_mj[codes].sum(axis=0)
+    def _energy_mj(self, genes: Genes, latency_ms: Values) -> Values:
+        dynamic, _ = self._energy_lookup(genes)
         return np.asarray(dynamic + self.ceiling.static_power_w * latency_ms)
+
+
+def channel_block(target: Target) -> int:
+    """Channels that the runtime's convolutions handle together on the target."""
+    wide = any(name.startswith("avx512") for name in target.profile.instruction_sets)
+    return 16 if wide else 8

@@ -1,62 +1,36 @@
 """The cost model that is calibrated on whole networks timed on the target.
 
-The latency of a network is modelled as
-
-    latency = base + sum over kernels of  x(kernel) . w(kind of the kernel)
-
-where `x` are the kernel's (1, padded MACs, read, written and weight elements, attention scores)
-and `w >= 0` are fitted by non-negative least squares on relative errors,
-
-    minimise  sum_i ((X w - y)_i / y_i)^2,   w >= 0,
-
-so that a small network counts as much as a large one and no kernel is negative. A slight ridge
-shares the time among features that always come together, so that no kind of kernel seems free.
-Kinds of kernels that occur in no timed network fall back to their roofline, scaled as the others
-turned out, but to no less than the cheapest timed kernel. The interval comes from
-cross-validation: ratios of measured to predicted latency of networks that were left out of the
-fit.
+The time of a kernel comes from `latency_models.kernel_fit`, fitted to networks of this space and,
+where there are any, of other spaces on the same target. Kinds of kernels that occur in no timed
+network fall back to their roofline, scaled as the others turned out, but to no less than the
+cheapest timed kernel. The interval comes from cross-validation (`latency_models.intervals`).
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
-from deployment import KINDS, LocalRunner, Runner, Timing, emit
+from deployment import KINDS, Runner, Timing
+from deployment.kernel_descriptions import DescribedLowering
+from deployment.quantised import DYNAMIC_KINDS, MODES
 from hardware_profiles import Target
-from latency_models.costs import CostModel, Values
+from latency_models.costs import CostModel, Values, channel_block
+from latency_models.intervals import ratios_for
+from latency_models.kernel_fit import FOLDS, MIN_NETWORKS, KernelFit, Measurements
+from latency_models.measurement_files import FORMAT, read_measurements, write_measurements
 from latency_models.quality import LatencyQuality, latency_quality
-from records import BadInputError, CorruptFileError, HwnasError, generator, read_json, write_json
+from records import unknown_name
 from search_spaces import Genes, SearchSpace
-from supernet import Subnet
+
+__all__ = ["FOLDS", "FORMAT", "MIN_NETWORKS", "MeasuredCostModel"]
 
 logger = logging.getLogger(__name__)
-
-FEATURES = (
-    "active",
-    "padded_macs",
-    "read_elements",
-    "write_elements",
-    "weight_elements",
-    "score_elements",
-)
-FOLDS = 5
-RIDGE = 1e-5
-"""Found by cross-validation: ten times more costs accuracy, none leaves some kinds at zero."""
-FORMAT = "hwnas-latencies-1"
-MIN_NETWORKS = 10
-
-
-class CalibrationError(HwnasError, RuntimeError):
-    """A calibration that cannot be made."""
 
 
 class MeasuredCostModel(CostModel):
@@ -65,10 +39,19 @@ class MeasuredCostModel(CostModel):
     Args:
         space: The search space.
         target: The target.
-        genes: The timed networks, an `n x d` array with at least 10 rows.
+        genes: The timed networks, an `n x d` array; at least 10 rows together with `others`.
         latencies_ms: Their latencies for one run of the whole batch, length `n`.
         runner: Times exported files on the target.
+        others: Networks of other spaces that were timed on the same target.
+        quantisation: How the files were made where the target's precision is int8, "dynamic" or
+            "static" (`deployment.quantised`).
+        lowering: The space lowered for the target, where it is at hand.
+
+    Raises:
+        BadInputError: Too few networks, or latencies that are no positive numbers.
     """
+
+    lowering: DescribedLowering
 
     def __init__(
         self,
@@ -77,54 +60,33 @@ class MeasuredCostModel(CostModel):
         genes: Genes,
         latencies_ms: npt.ArrayLike,
         runner: Runner | None = None,
+        *,
+        others: Sequence[Measurements] = (),
+        quantisation: str = "dynamic",
+        lowering: DescribedLowering | None = None,
     ) -> None:
-        super().__init__(space, target, runner)
+        if quantisation not in MODES:
+            raise unknown_name("quantisation", quantisation, MODES)
+        super().__init__(space, target, runner, lowering or lowered(space, target))
         self.timings: tuple[Timing, ...] = ()  # raw, where `calibrate` took them
+        self.quantisation = quantisation
+        self.others = tuple(others)
         self.genes = space.gene_space.check(genes)
         self.measured_ms: Values = np.array(latencies_ms, np.float64)
-        if len(self.genes) < MIN_NETWORKS or self.measured_ms.shape != (len(self.genes),):
-            raise BadInputError(
-                f"a fit needs at least {MIN_NETWORKS} networks and a latency for each, got "
-                f"{len(self.genes)} and {self.measured_ms.shape}"
-            )
-        if not (np.isfinite(self.measured_ms) & (self.measured_ms > 0)).all():
-            raise BadInputError("latencies must be positive and finite")
-
-    @cached_property
-    def _features(self) -> npt.NDArray[np.float64]:
-        """For every variant of every kernel its features, those of other kinds 0."""
-        flat = self.lowering.tabulation.columns
-        columns = [
-            flat[name] * (flat["kind"] == kind) * flat["active"]
-            for kind in range(len(KINDS))
-            for name in FEATURES
-        ]
-        return np.stack(columns, axis=1).astype(np.float64)
-
-    @cached_property
-    def _design(self) -> npt.NDArray[np.float64]:
-        """The features of the timed networks, with a leading 1."""
-        codes = self.lowering.tabulation.codes(self.genes)
-        summed = self._features[codes].sum(axis=0)
-        return np.concatenate([np.ones((len(self.genes), 1)), summed], axis=1)
-
-    @cached_property
-    def _weights(self) -> Values:
-        return _fit(self._design, self.measured_ms)
+        own = Measurements(lowering=self.lowering, genes=self.genes, latencies_ms=self.measured_ms)
+        self.fit = KernelFit((own, *self.others))
 
     @property
     def base_ms(self) -> float:
-        return float(self._weights[0])
+        return self.fit.base_ms
 
-    @cached_property
-    def _seen(self) -> npt.NDArray[np.bool_]:
-        """Which kinds of kernels occur in the timed networks."""
-        kinds = self._design[:, 1 :: len(FEATURES)]
-        return np.asarray(kinds.any(axis=0))
+    @property
+    def first_ms(self) -> Values:
+        return self.fit.first_ms
 
     @cached_property
     def kernel_ms(self) -> Values:
-        latency = self._features @ self._weights[1:]
+        latency = self.fit.kernel_ms(self.lowering)
         unseen = self._is_unseen
         if unseen.any():
             ceiling = self.ceiling.latency_ms
@@ -138,7 +100,7 @@ class MeasuredCostModel(CostModel):
     @property
     def _is_unseen(self) -> npt.NDArray[np.bool_]:
         flat = self.lowering.tabulation.columns
-        return np.asarray(~self._seen[flat["kind"]] & (flat["active"] > 0))
+        return np.asarray(~self.fit.seen[flat["kind"]] & (flat["active"] > 0))
 
     @cached_property
     def origin(self) -> npt.NDArray[np.int8]:
@@ -148,30 +110,66 @@ class MeasuredCostModel(CostModel):
         return origin
 
     @cached_property
-    def _left_out_ms(self) -> Values:
-        """For every timed network its latency predicted by a fit without it (cross-validation)."""
-        _, first, group = np.unique(self.genes, axis=0, return_index=True, return_inverse=True)
-        fold = first[group.ravel()] % FOLDS  # a network timed twice is left out as one
-        predicted = np.empty(len(self.genes))
-        for f in range(FOLDS):
-            weights = _fit(self._design[fold != f], self.measured_ms[fold != f])
-            predicted[fold == f] = self._design[fold == f] @ weights
-        return predicted
-
-    @cached_property
     def ratios(self) -> Values:
-        return np.sort(self.measured_ms / self._left_out_ms)
+        return ratios_for(0, self.fit.log_ratios)
 
     @property
     def quality(self) -> LatencyQuality:
-        """How well networks left out of the fit are predicted."""
-        return latency_quality(self._left_out_ms, self.measured_ms)
+        """How well networks left out of the fit are predicted: this space's, or all if few."""
+        if len(self.genes) >= MIN_NETWORKS:
+            return latency_quality(self.fit.left_out_ms[0], self.measured_ms)
+        measured = np.concatenate([m.latencies_ms for m in self.fit.measurements])
+        return latency_quality(np.concatenate(self.fit.left_out_ms), measured)
 
     @property
     def latency_source(self) -> str:
+        shared = self.fit.networks - len(self.genes)
         return (
             f"predicted: fitted to {len(self.genes)} networks timed on {self.target.name}, "
-            f"cross-validated error {self.quality.mape:.1%}"
+            + (f"and {shared} of other spaces, " if shared else "")
+            + f"cross-validated error {self.quality.mape:.1%}"
+            + (f"; {self.quantisation} int8" if self.target.precision == "int8" else "")
+            + self.runtime_note
+        )
+
+    @property
+    def weight_bytes(self) -> npt.NDArray[np.int64]:
+        """What weights take; dynamic int8 keeps those of all but linear maps in fp32."""
+        if not self._is_dynamic:
+            return super().weight_bytes
+        columns = self.lowering.tabulation.columns
+        whole = np.isin(columns["kind"], [KINDS.index(kind) for kind in DYNAMIC_KINDS])
+        return np.asarray(np.where(whole, 1, 4) * columns["weight_elements"])
+
+    @property
+    def activation_bytes(self) -> int:
+        """4 with dynamic int8, where kernels pass on fp32 values; else as the precision says."""
+        return 4 if self._is_dynamic else super().activation_bytes
+
+    @property
+    def _is_dynamic(self) -> bool:
+        return self.target.precision == "int8" and self.quantisation == "dynamic"
+
+    def in_space(self, space: SearchSpace) -> MeasuredCostModel:
+        """The model of another space from the same measurements.
+
+        Kernels are the same in every space, so networks that were timed for one serve another.
+        Where none of the other space was timed, ranks can be trusted more than milliseconds: what
+        a run costs at first (base and first kernels) is then extrapolated. Add a few of its
+        networks with `refitted`.
+        """
+        everything = self.fit.measurements
+        mine = [m for m in everything if m.space.hash == space.hash]
+        genes = [m.genes for m in mine] or [np.zeros((0, len(space.choices)), np.int16)]
+        return MeasuredCostModel(
+            space,
+            self.target,
+            np.concatenate(genes),
+            np.concatenate([np.zeros(0), *(m.latencies_ms for m in mine)]),
+            self.runner,
+            others=[m for m in everything if m.space.hash != space.hash and len(m.genes)],
+            quantisation=self.quantisation,
+            lowering=mine[0].lowering if mine else None,
         )
 
     def refitted(
@@ -185,12 +183,10 @@ class MeasuredCostModel(CostModel):
             drift: How much slower the machine runs now than when it was calibrated; the earlier
                 latencies are multiplied by it.
         """
-        return MeasuredCostModel(
-            self.space,
-            self.target,
+        return self._with(
             np.concatenate([self.genes, self.space.gene_space.check(genes)]),
             np.concatenate([drift * self.measured_ms, np.asarray(latencies_ms, np.float64)]),
-            self.runner,
+            drift,
         )
 
     def without(self, row: Genes) -> MeasuredCostModel:
@@ -202,163 +198,80 @@ class MeasuredCostModel(CostModel):
             row: Genes of one architecture.
         """
         others = (self.genes != row).any(axis=1)
-        if others.all() or others.sum() < MIN_NETWORKS:
+        left = self.fit.networks - int((~others).sum())
+        if others.all() or left < MIN_NETWORKS:
             return self
+        return self._with(self.genes[others], self.measured_ms[others])
+
+    def _with(self, genes: Genes, latencies_ms: Values, drift: float = 1.0) -> MeasuredCostModel:
         return MeasuredCostModel(
-            self.space, self.target, self.genes[others], self.measured_ms[others], self.runner
+            self.space,
+            self.target,
+            genes,
+            latencies_ms,
+            self.runner,
+            others=[
+                Measurements(
+                    lowering=m.lowering, genes=m.genes, latencies_ms=drift * m.latencies_ms
+                )
+                for m in self.others
+            ],
+            quantisation=self.quantisation,
+            lowering=self.lowering,
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes what was measured; `load` fits again."""
-        write_json(path, {
-            "format": FORMAT,
-            "space_hash": self.space.hash,
-            "target": self.target.name,
-            "machine": self.target.profile.machine,
-            "genes": self.genes.tolist(),
-            "latencies_ms": self.measured_ms.tolist(),
-        })  # fmt: skip
+        """Writes what was measured; `load` fits again.
+
+        A network that was timed more than once is written once, with the mean of its latencies.
+        """
+        write_measurements(path, self.target, self.fit.measurements, self.quantisation)
 
     @staticmethod
     def load(
-        path: str | Path, space: SearchSpace, target: Target, runner: Runner | None = None
+        path: str | Path,
+        space: SearchSpace,
+        target: Target,
+        runner: Runner | None = None,
+        *,
+        others: Sequence[SearchSpace] = (),
     ) -> MeasuredCostModel:
         """The model that `save` wrote.
 
+        Args:
+            path: The file.
+            space: The space that it was measured for.
+            target: The target that it was measured on.
+            runner: Times exported files on the target.
+            others: Further spaces; networks of theirs in the file join the fit. Networks of
+                spaces that are not given are left out, with a warning.
+
         Raises:
-            CorruptFileError: Another kind of file, or measured for another space or target.
+            CorruptFileError: Another kind of file, measured for another space or target, or with
+                latencies that cannot be; names the row or field.
         """
-        value: dict[str, Any] = read_json(path, kind="latency measurements")
-        mine = {
-            "format": FORMAT,
-            "space_hash": space.hash,
-            "target": target.name,
-            "machine": target.profile.machine,
-        }
-        for key, want in mine.items():
-            got = value.get(key) if isinstance(value, dict) else None
-            if got != want:
-                raise CorruptFileError(
-                    f"{path} does not fit: its {key} is {got!r}, here it is {want!r}; "
-                    "calibrate again"
-                )
-        try:
-            genes = np.array(value["genes"])
-            return MeasuredCostModel(space, target, genes, value["latencies_ms"], runner)
-        except (KeyError, ValueError, TypeError) as error:
-            raise CorruptFileError(f"{path} is damaged: {error}") from error
-
-
-def _fit(design: npt.NDArray[np.float64], latencies_ms: Values) -> Values:
-    """Non-negative least squares on relative errors, with a slight ridge."""
-    n, features = design.shape
-    scale = np.maximum(design.max(axis=0), 1e-30)
-    ridge = np.sqrt(RIDGE * n) / np.median(latencies_ms) * np.eye(features)
-    rows = np.concatenate([design / scale / latencies_ms[:, None], ridge])
-    weights, _ = nnls(rows, np.concatenate([np.ones(n), np.zeros(features)]))
-    return np.asarray(weights / scale)
-
-
-def calibrate(
-    space: SearchSpace,
-    target: Target,
-    *,
-    budget_s: float = 60.0,
-    networks: int = 100,
-    runner: Runner | None = None,
-    seed: int = 0,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> MeasuredCostModel:
-    """Times exported subnets on the target and fits a cost model to them.
-
-    The smallest and largest networks and a random sample (uniform per choice) are exported with
-    random weights, on which latency does not depend, and timed in shuffled round-robin. The same
-    seed times the same networks.
-
-    Args:
-        space: The search space.
-        target: The target; it must be this machine unless a runner is given.
-        budget_s: No further networks are built after half of this; timing them takes the rest.
-        networks: How many networks to time, at most.
-        runner: Times files on the target; a local process by default.
-        seed: Derives the networks and the order of timing.
-        on_progress: Called with (what, done, total).
-
-    Raises:
-        CalibrationError: No runner for another device; a space of fewer than 10 networks.
-        BadInputError: A budget that is not positive.
-    """
-    if not budget_s > 0:
-        raise BadInputError(f"budget_s must be positive, got {budget_s}")
-    if runner is None:
-        if not target.is_local:
-            raise CalibrationError(
-                f"target {target.name!r} is not this machine: pass a runner that reaches it, or "
-                "use RooflineCostModel, which needs no measurement"
-            )
-        runner = LocalRunner()
-    genes = calibration_networks(space, networks, seed)
-    if len(genes) < MIN_NETWORKS:
-        raise CalibrationError(
-            f"{space.name} has {len(genes)} networks to time, a fit needs {MIN_NETWORKS}: use "
-            "RooflineCostModel, or a space with more choices"
+        quantisation, found, left_out = read_measurements(path, (space, *others), target)
+        if left_out:
+            logger.warning("%s: %d networks of other spaces are left out", path, left_out)
+        (genes, latencies_ms), *rest = found
+        shared = [
+            Measurements(lowering=lowered(other, target), genes=g, latencies_ms=y)
+            for other, (g, y) in zip(others, rest, strict=True)
+            if len(g)
+        ]
+        return MeasuredCostModel(
+            space,
+            target,
+            genes,
+            latencies_ms,
+            runner,
+            others=shared,
+            quantisation=quantisation,
         )
-    models: list[bytes] = []
-    start = time.perf_counter()
-    for row in genes:
-        if time.perf_counter() - start > budget_s / 2 and len(models) >= MIN_NETWORKS:
-            logger.warning("%s s allow %d of %d networks", budget_s, len(models), len(genes))
-            break
-        models.append(random_weights_model(space, row, target.batch_size))
-        if on_progress is not None:
-            on_progress("building networks to time", len(models), len(genes))
-    timings = time_models(runner, models, target, seed, budget_s / 2, on_progress)
-    latencies = [timing.latency_ms for timing in timings]
-    model = MeasuredCostModel(space, target, genes[: len(models)], latencies, runner)
-    model.timings = tuple(timings)
-    return model
 
 
-def calibration_networks(space: SearchSpace, networks: int, seed: int) -> Genes:
-    """The networks to time: the extremes, then a random sample without repetition."""
-    if networks < MIN_NETWORKS:
-        raise BadInputError(f"networks must be >= {MIN_NETWORKS}, got {networks}")
-    extremes = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
-    rng = generator(seed, "calibration")
-    rows = extremes
-    for _ in range(20):  # a small space repeats itself
-        rows = np.concatenate([rows, space.sample(2 * networks, rng)])
-        _, first = np.unique(rows, axis=0, return_index=True)
-        rows = rows[np.sort(first)]
-        if len(rows) >= min(networks, space.cardinality):
-            break
-    return np.asarray(rows[:networks])
-
-
-def random_weights_model(space: SearchSpace, row: Genes, batch_size: int) -> bytes:
-    """The exported file of an architecture with random weights."""
-    subnet = Subnet(space.graph(row)).eval()
-    return bytes(emit(subnet, batch_size).SerializeToString())
-
-
-def time_models(
-    runner: Runner,
-    models: list[bytes],
-    target: Target,
-    seed: int,
-    budget_s: float,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> list[Timing]:
-    """Times models with as many rounds as the budget allows, at least 7 and at most 25."""
-    start = time.perf_counter()
-    runner.time(models[:MIN_NETWORKS], threads=target.threads, rounds=1, seed=seed)
-    per_round = (time.perf_counter() - start) * len(models) / min(len(models), MIN_NETWORKS)
-    rounds = int(np.clip(budget_s / max(per_round, 1e-6), 7, 25))
-    return runner.time(
-        models,
-        threads=target.threads,
-        rounds=rounds,
-        min_seconds=min(2.5, budget_s),
-        seed=seed,
-        on_round=None if on_progress is None else lambda i, n: on_progress("timing", i, n),
+def lowered(space: SearchSpace, target: Target) -> DescribedLowering:
+    """A space lowered for a target, with all that the features need."""
+    return DescribedLowering(
+        space, batch_size=target.batch_size, channel_block=channel_block(target)
     )

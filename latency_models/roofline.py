@@ -36,4 +36,7 @@ class RooflineCostModel(CostModel):
     def latency_source(self) -> str:
         lacking = f"; unknown: {', '.join(self.ceiling.missing)}" if self.ceiling.missing else ""
         share = self.target.profile.share_read
-        return f"modelled: roofline, a lower bound; {share:.0%} of the profile read{lacking}"
+        return (
+            f"modelled: roofline, a lower bound; {share:.0%} of the profile read{lacking}"
+            f"{self.runtime_note}"
+        )

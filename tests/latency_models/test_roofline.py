@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -52,12 +53,12 @@ class TestRooflineOnViT(TestRoofline):
 
 
 def uses():
-    """Every runtime and precision of every shipped device."""
+    """Every precision of every shipped device, with its runtimes in turn."""
     for name in device_names():
         profile = device(name)
-        for runtime in profile.runtimes or ("onnxruntime",):
-            for precision in profile.peak_gflops:
-                yield pytest.param(name, runtime, precision, id=f"{name}-{runtime}-{precision}")
+        runtimes = itertools.cycle(profile.runtimes or ("onnxruntime",))
+        for precision, runtime in zip(profile.peak_gflops, runtimes, strict=False):
+            yield pytest.param(name, runtime, precision, id=f"{name}-{runtime}-{precision}")
 
 
 @pytest.mark.parametrize(("name", "runtime", "precision"), list(uses()))

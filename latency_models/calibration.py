@@ -1,0 +1,330 @@
+"""Calibration: deciding what to time, timing it, and fitting the cost model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deployment import LocalRunner, Runner, Timing, emit
+from deployment.kernels import RUNTIMES
+from deployment.quantised import MODES, quantise
+from hardware_profiles import Target
+from latency_models.calibration_file import CalibrationFile
+from latency_models.kernel_fit import MIN_NETWORKS, Measurements
+from latency_models.measured import MeasuredCostModel, lowered
+from records import BadInputError, HwnasError, generator, unknown_name
+from search_spaces import Genes, SearchSpace
+from supernet import Subnet
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+MIN_ROUNDS, MAX_ROUNDS = 7, 25
+ROUNDS_A_PASS = 5
+"""With a file, so many rounds are timed before what is known is written."""
+MIN_SECONDS = 2.5
+"""Over how long a timing is spread at least."""
+
+
+class CalibrationError(HwnasError, RuntimeError):
+    """A calibration that cannot be made."""
+
+
+def calibrate(
+    space: SearchSpace,
+    target: Target,
+    *,
+    budget_s: float = 60.0,
+    networks: int = 100,
+    runner: Runner | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    path: str | Path | None = None,
+    quantisation: str = "dynamic",
+) -> MeasuredCostModel:
+    """Times exported subnets on the target and fits a cost model to them.
+
+    The smallest and largest networks and a random sample (uniform per choice) are exported with
+    random weights, on which latency does not depend, and timed in shuffled round-robin. The same
+    seed times the same networks. Where the target's precision is int8, the files are.
+
+    Args:
+        space: The search space.
+        target: The target; it must be this machine unless a runner is given.
+        budget_s: No further networks are built after half of this; timing them takes the rest.
+        networks: How many networks to time, at most.
+        runner: Times files on the target; a local process by default. It is handed fp32 files, or
+            int8 ones where the target says int8; other precisions are its own business.
+        seed: Derives the networks and the order of timing.
+        on_progress: Called with (what, done, total).
+        path: Where samples are kept as they are taken. What an interrupted calibration left there
+            is not timed again; a finished one is only read.
+        quantisation: How int8 files are made, "dynamic" or "static" (`deployment.quantised`).
+
+    Raises:
+        CalibrationError: No runner for another device; a precision or runtime that this machine
+            is not timed with; a space of fewer than 10 networks.
+        BadInputError: A budget that is not positive.
+        CorruptFileError: The file at `path` is damaged or of another calibration.
+    """
+    return calibrate_together(
+        [space],
+        target,
+        budget_s=budget_s,
+        networks=networks,
+        runner=runner,
+        seed=seed,
+        on_progress=on_progress,
+        path=path,
+        quantisation=quantisation,
+    )[0]
+
+
+def calibrate_together(
+    spaces: Sequence[SearchSpace],
+    target: Target,
+    *,
+    budget_s: float = 60.0,
+    networks: int = 100,
+    runner: Runner | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    path: str | Path | None = None,
+    quantisation: str = "dynamic",
+) -> list[MeasuredCostModel]:
+    """One calibration for several spaces: all their networks stand in one fit.
+
+    Kernels are the same in every space, so each space needs fewer networks of its own.
+
+    Args:
+        spaces: Different search spaces; `networks` is divided among them.
+        target: As for `calibrate`, like all that follows.
+
+    Returns:
+        A cost model for each space.
+    """
+    if not budget_s > 0:
+        raise BadInputError(f"budget_s must be positive, got {budget_s}")
+    if not spaces or len({space.hash for space in spaces}) != len(spaces):
+        raise BadInputError("calibration needs one space or several different ones")
+    if quantisation not in MODES:
+        raise unknown_name("quantisation", quantisation, MODES)
+    runner = runner or _local_runner(target)
+    parts = _networks(spaces, networks, seed)
+    total = sum(len(genes) for genes in parts)
+    if total < MIN_NETWORKS:
+        names = ", ".join(space.name for space in spaces)
+        raise CalibrationError(
+            f"{names} has {total} networks to time, a fit needs {MIN_NETWORKS}: use "
+            "RooflineCostModel, or a space with more choices"
+        )
+    rows = _interleaved(spaces, parts)
+    file = None if path is None else CalibrationFile(path, spaces, target, quantisation, seed)
+    if file is not None and file.rows is not None:
+        rows = file.rows
+    if file is not None and file.is_complete:
+        timings = list(file.timings)
+    else:
+        models = _build(rows, target, budget_s, quantisation, on_progress, file)
+        rows = rows[: len(models)]
+        if file is None:
+            timings = time_models(runner, models, target, seed, budget_s / 2, on_progress)
+        else:
+            timings = list(
+                _time_in_passes(
+                    runner, models, rows, target, seed, budget_s / 2, on_progress, file
+                )
+            )
+    return _fitted(spaces, target, rows, timings, runner, quantisation)
+
+
+def calibration_networks(space: SearchSpace, networks: int, seed: int) -> Genes:
+    """The networks to time: the extremes, then a random sample without repetition."""
+    if networks < MIN_NETWORKS:
+        raise BadInputError(f"networks must be >= {MIN_NETWORKS}, got {networks}")
+    return _drawn(space, networks, seed)
+
+
+def random_weights_model(space: SearchSpace, row: Genes, batch_size: int) -> bytes:
+    """The exported file of an architecture with random weights."""
+    subnet = Subnet(space.graph(row)).eval()
+    return bytes(emit(subnet, batch_size).SerializeToString())
+
+
+def target_model(
+    space: SearchSpace, row: Genes, target: Target, quantisation: str = "dynamic"
+) -> bytes:
+    """The file that a target times: with random weights, in int8 where its precision is int8."""
+    model = random_weights_model(space, row, target.batch_size)
+    return quantise(model, mode=quantisation) if target.precision == "int8" else model
+
+
+def time_models(
+    runner: Runner,
+    models: list[bytes],
+    target: Target,
+    seed: int,
+    budget_s: float,
+    on_progress: Progress | None = None,
+) -> list[Timing]:
+    """Times models with as many rounds as the budget allows, at least 7 and at most 25."""
+    return runner.time(
+        models,
+        threads=target.threads,
+        rounds=_rounds(runner, models, target, seed, budget_s),
+        min_seconds=min(MIN_SECONDS, budget_s),
+        seed=seed,
+        on_round=None if on_progress is None else lambda i, n: on_progress("timing", i, n),
+    )
+
+
+def _rounds(
+    runner: Runner, models: list[bytes], target: Target, seed: int, budget_s: float
+) -> int:
+    """How many rounds the budget allows, from one round of ten networks."""
+    start = time.perf_counter()
+    runner.time(models[:MIN_NETWORKS], threads=target.threads, rounds=1, seed=seed)
+    per_round = (time.perf_counter() - start) * len(models) / min(len(models), MIN_NETWORKS)
+    return int(np.clip(budget_s / max(per_round, 1e-6), MIN_ROUNDS, MAX_ROUNDS))
+
+
+def _local_runner(target: Target) -> Runner:
+    if not target.is_local:
+        raise CalibrationError(
+            f"target {target.name!r} is not this machine: pass a runner that reaches it, or "
+            "use RooflineCostModel, which needs no measurement"
+        )
+    if target.runtime not in RUNTIMES or target.precision not in ("fp32", "int8"):
+        raise CalibrationError(
+            f"this machine is timed with onnxruntime in fp32 or int8, not with {target.runtime} "
+            f"in {target.precision}: change the target, or pass a runner of your own"
+        )
+    return LocalRunner()
+
+
+def _networks(spaces: Sequence[SearchSpace], networks: int, seed: int) -> list[Genes]:
+    """For each space its share of the networks."""
+    if networks < MIN_NETWORKS:
+        raise BadInputError(f"networks must be >= {MIN_NETWORKS}, got {networks}")
+    shares = [networks // len(spaces) + (i < networks % len(spaces)) for i in range(len(spaces))]
+    return [_drawn(space, share, seed) for space, share in zip(spaces, shares, strict=True)]
+
+
+def _drawn(space: SearchSpace, networks: int, seed: int) -> Genes:
+    extremes = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
+    rng = generator(seed, "calibration")
+    rows = extremes
+    for _ in range(20):  # a small space repeats itself
+        rows = np.concatenate([rows, space.sample(2 * networks, rng)])
+        _, first = np.unique(rows, axis=0, return_index=True)
+        rows = rows[np.sort(first)]
+        if len(rows) >= min(networks, space.cardinality):
+            break
+    return np.asarray(rows[:networks])
+
+
+Row = tuple[SearchSpace, Genes]
+
+
+def _interleaved(spaces: Sequence[SearchSpace], parts: Sequence[Genes]) -> list[Row]:
+    """The networks of the spaces in turns, so that a short budget times some of each."""
+    longest = max(len(part) for part in parts)
+    return [
+        (space, part[i])
+        for i in range(longest)
+        for space, part in zip(spaces, parts, strict=True)
+        if i < len(part)
+    ]
+
+
+def _build(
+    rows: Sequence[Row],
+    target: Target,
+    budget_s: float,
+    quantisation: str,
+    on_progress: Progress | None,
+    file: CalibrationFile | None,
+) -> list[bytes]:
+    """The files to time; all of them where an earlier start decided how many there are."""
+    models: list[bytes] = []
+    decided = file is not None and file.rows is not None
+    start = time.perf_counter()
+    for space, row in rows:
+        late = time.perf_counter() - start > budget_s / 2
+        if late and len(models) >= MIN_NETWORKS and not decided:
+            logger.warning("%s s allow %d of %d networks", budget_s, len(models), len(rows))
+            break
+        models.append(target_model(space, row, target, quantisation))
+        if on_progress is not None:
+            on_progress("building networks to time", len(models), len(rows))
+    return models
+
+
+def _time_in_passes(
+    runner: Runner,
+    models: list[bytes],
+    rows: Sequence[Row],
+    target: Target,
+    seed: int,
+    budget_s: float,
+    on_progress: Progress | None,
+    file: CalibrationFile,
+) -> tuple[Timing, ...]:
+    """Times pass by pass and writes after each, going on where the file ends."""
+    if file.rows is None:
+        file.start(rows, _rounds(runner, models, target, seed, budget_s))
+    while not file.is_complete:
+        done = file.rounds_done
+        rounds = min(ROUNDS_A_PASS, file.rounds - done)
+        file.append(
+            runner.time(
+                models,
+                threads=target.threads,
+                rounds=rounds,
+                min_seconds=min(MIN_SECONDS, budget_s) * rounds / file.rounds,
+                seed=seed + done,
+            )
+        )
+        if on_progress is not None:
+            on_progress("timing", file.rounds_done, file.rounds)
+    return file.timings
+
+
+def _fitted(
+    spaces: Sequence[SearchSpace],
+    target: Target,
+    rows: Sequence[Row],
+    timings: Sequence[Timing],
+    runner: Runner,
+    quantisation: str,
+) -> list[MeasuredCostModel]:
+    """A model for each space, all from the same measurements."""
+    measurements, raw = [], []
+    for space in spaces:
+        own = [i for i, (other, _) in enumerate(rows) if other is space]
+        genes = np.array([rows[i][1] for i in own], np.int16).reshape(len(own), -1)
+        latencies = np.array([timings[i].latency_ms for i in own])
+        measurements.append(
+            Measurements(lowering=lowered(space, target), genes=genes, latencies_ms=latencies)
+        )
+        raw.append(tuple(timings[i] for i in own))
+    models = []
+    for k, mine in enumerate(measurements):
+        model = MeasuredCostModel(
+            mine.space,
+            target,
+            mine.genes,
+            mine.latencies_ms,
+            runner,
+            others=[m for m in measurements if m is not mine],
+            quantisation=quantisation,
+            lowering=mine.lowering,
+        )
+        model.timings = raw[k]
+        models.append(model)
+    return models

@@ -1,0 +1,101 @@
+"""What a subnet needs of a target's memory: weights, and activations by the runtime's own plan.
+
+On onnxruntime in fp32 the activations are those that it reports itself (`deployment.memory`
+reads them): its order of execution, its reuse of buffers, the padding of channels and the rounding
+of its arena are followed (`deployment.memory_plan`). Elsewhere, where no such plan is known, every
+kernel writes a tensor that lives from the kernel that writes it to the last that reads it, without
+padding; a folded sum is written in place. A value takes as many bytes as the target's precision
+says: one for int8.
+
+The images stay in memory while the network runs, so they count. On a microcontroller weights lie
+in flash and everything else in RAM, so its peak memory is without the weights.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from deployment.memory_plan import planned
+from deployment.memory_steps import MemorySteps, in_order
+from hardware_profiles import Target
+from latency_models.ceiling import BYTES_PER_VALUE
+from search_spaces import Genes, SearchSpace
+
+Counts = npt.NDArray[np.int64]
+
+CHUNK = 512
+"""Networks that are planned together; more do not fit a cache."""
+
+
+class MemoryModel:
+    """The activations of a space's networks on a target.
+
+    Args:
+        space: The search space.
+        target: The target.
+        channel_block: Channels that the runtime's convolutions handle together.
+        bytes_per_value: Of a value between kernels; as the target's precision says unless given.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        target: Target,
+        channel_block: int = 8,
+        bytes_per_value: int | None = None,
+    ) -> None:
+        self.space = space
+        self.target = target
+        self.bytes_per_value = bytes_per_value or BYTES_PER_VALUE[target.precision]
+        self.is_planned = target.runtime == "onnxruntime" and self.bytes_per_value == 4
+        """Whether onnxruntime's own plan is followed."""
+        self._steps = MemorySteps(
+            space,
+            batch_size=target.batch_size,
+            channel_block=channel_block if self.is_planned else 1,
+        )
+
+    @property
+    def weights_in_flash(self) -> bool:
+        """Whether weights take no RAM."""
+        return self.target.profile.kind == "microcontroller"
+
+    @property
+    def source(self) -> str:
+        """What the peak rests on, in words for reports."""
+        if self.is_planned:
+            return "planned as onnxruntime does, arena included"
+        return f"planned by liveness, {self.bytes_per_value} bytes a value, without padding"
+
+    @cached_property
+    def image_bytes(self) -> int:
+        """The images of one run."""
+        values = self.space.channels * self.space.image_size**2
+        return self.target.batch_size * self.bytes_per_value * values
+
+    def activation_bytes(self, genes: Genes) -> Counts:
+        """The most that tensors and scratch space take at once, images apart, length `n`."""
+        parts = [
+            self._activations(genes[start : start + CHUNK])
+            for start in range(0, len(genes), CHUNK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def _activations(self, genes: Genes) -> Counts:
+        schedule = in_order(self._steps.steps(genes))
+        if self.is_planned:
+            return planned(schedule).arena_peak_bytes
+        return planned(schedule, keeps_buffers=False).peak_bytes * self.bytes_per_value // 4
+
+    def ram_bytes(self, genes: Genes, weight_bytes: Counts) -> Counts:
+        """Images, activations and, unless they lie in flash, weights, an array of length `n`.
+
+        Args:
+            genes: An `n x d` array.
+            weight_bytes: What the weights of each take, length `n`.
+        """
+        needed = self.activation_bytes(genes) + self.image_bytes
+        return needed if self.weights_in_flash else needed + weight_bytes

@@ -1,0 +1,71 @@
+"""The weighted Gaussian processes against ones computed the long way, one after the other."""
+
+import numpy as np
+import pytest
+
+from latency_models.transfer import posterior
+from latency_models.transfer.prior import DevicePrior
+
+
+@pytest.fixture
+def prior():
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(0.5, 1.5, 30)
+    parts = [rng.normal(0, 0.3, (30, p)) for p in (3, 2, 2, 1, 1, 5)]
+    return DevicePrior(mean=mean / mean.mean(), variance=0.08, parts=tuple(parts))
+
+
+def one_by_one(prior, rows, measured):
+    """The mean and variance of the mixture, with a new covariance for each of its members."""
+    unit = measured.mean() / prior.mean[rows].mean()
+    y = measured / unit - prior.mean[rows]
+    strengths, noise = posterior.strength_draws()
+    logs, means, variances = [], [], []
+    for strength, sigma in zip(strengths, noise, strict=True):
+        kernel = sum(
+            (s * f) @ (s * f).T for s, f in zip([1.0, *strength], prior.factors, strict=True)
+        )
+        usual = sigma**2 * prior.variance + posterior._step(measured) ** 2 / 12 / unit**2
+        for disturbed in [None, *range(len(rows))]:
+            variance = np.full(len(rows), usual)
+            chance = posterior._DISTURBED
+            if disturbed is None:
+                chance = 1 - posterior._DISTURBED * len(rows)
+            else:
+                variance[disturbed] *= posterior._DISTURBANCE**2
+            covariance = kernel[np.ix_(rows, rows)] + np.diag(variance)
+            inverse = np.linalg.inv(covariance)
+            logs.append(
+                np.log(chance) - 0.5 * y @ inverse @ y - 0.5 * np.linalg.slogdet(covariance)[1]
+            )
+            means.append(prior.mean + kernel[:, rows] @ inverse @ y)
+            explained = ((kernel[:, rows] @ inverse) * kernel[:, rows]).sum(axis=1)
+            variances.append(np.diag(kernel) - explained + usual)
+    weights = np.exp(np.array(logs) - max(logs))
+    weights /= weights.sum()
+    mean = weights @ np.array(means)
+    variance = weights @ np.array(variances) + weights @ (np.array(means) - mean) ** 2
+    return mean * unit, np.sqrt(variance) * unit
+
+
+@pytest.mark.parametrize("measured", [[3.2, 4.1, 2.5, 8.7, 3.3], [3, 4, 2, 9, 3]], ids=str)
+def test_prediction_is_the_mixture_of_all_its_members(prior, measured, monkeypatch):
+    draws = posterior.strength_draws(draws=32)
+    monkeypatch.setattr(posterior, "strength_draws", lambda: draws)
+    rows, measured = np.array([3, 11, 7, 20, 29]), np.array(measured, float)
+    mean, deviation = one_by_one(prior, rows, measured)
+    found = posterior.predict(prior, rows, measured)
+    np.testing.assert_allclose(found.mean_ms, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.deviation_ms, deviation, rtol=1e-5)
+
+
+def test_draws_of_the_strengths_have_the_stated_medians():
+    strengths, noise = posterior.strength_draws()
+    medians = [median for median, _ in posterior.STRENGTHS.values()]
+    np.testing.assert_allclose(np.median(strengths, axis=0), medians, rtol=0.05)
+    np.testing.assert_allclose(np.median(noise), posterior.NOISE[0], rtol=0.05)
+
+
+def test_whole_milliseconds_are_taken_as_rounded():
+    assert posterior._step(np.array([3.0, 5.0])) == 1.0
+    assert posterior._step(np.array([3.0, 5.1])) == 0.0
