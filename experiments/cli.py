@@ -1,5 +1,5 @@
 """The command line: `hwnas quickstart`, `hwnas devices`, `hwnas profile`, `hwnas draw`,
-`hwnas verify`.
+`hwnas verify`, `hwnas explain`.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback.
 """
@@ -18,14 +18,17 @@ from rich.console import Console
 from experiments.config import QuickstartConfig
 from experiments.console import console, say, show_table
 from experiments.datasets import DATASETS
+from experiments.profile_cli import profile_app
 from experiments.spaces import SPACES
 from hardware_profiles import (
+    DEVICE_ROW_UNITS,
     device,
     device_names,
     device_rows,
     local_profile,
     measure_local,
     number_rows,
+    profile_lines,
     save_profile,
 )
 from records import HwnasError
@@ -38,6 +41,7 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(help="The devices that are known.", invoke_without_command=True)
 app.add_typer(devices_app, name="devices")
+app.add_typer(profile_app, name="profile")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -116,7 +120,7 @@ def devices_command(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     rows = device_rows([device(name) for name in device_names()])
-    show_table("Devices", *_columns(rows), left=2)
+    show_table(f"Devices: {DEVICE_ROW_UNITS}", *_columns(rows), left=2)
 
 
 @devices_app.command("show")
@@ -125,14 +129,19 @@ def show_command(name: Annotated[str, typer.Argument(help="a name or a profile's
     profile = device(name)
     rows = number_rows(profile)
     show_table(f"{profile.name}: {profile.description}", *_columns(rows), left=1, wrapped="source")
+    for line in profile_lines(profile):
+        say(line)
 
 
-@app.command("profile")
+@profile_app.callback()
 def profile_command(
+    context: typer.Context,
     out: Annotated[Path | None, typer.Option(help="also write the profile to this file")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="measure again")] = False,
 ) -> None:
-    """Measures this machine: arithmetic, memory, caches, instruction sets, runtimes."""
+    """Measures this machine (arithmetic, memory, caches, runtimes), or a device of yours."""
+    if context.invoked_subcommand is not None:
+        return
     if out is not None and out.exists():
         raise HwnasError(f"{out} exists and is never overwritten: choose another file")
     with console.status("measuring this machine"):
@@ -213,6 +222,52 @@ def verify_command(
     report = prove(space, architectures=architectures, image_size=image_size, onnx=onnx, seed=seed)
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command("explain")
+def explain_command(
+    model: Annotated[Path | None, typer.Argument(help="an ONNX file or a bundle's folder")] = None,
+    target: Annotated[
+        str, typer.Option(help="a device's name, a profile's path, or local")
+    ] = "local",
+    threads: Annotated[int, typer.Option(help="threads of one inference")] = 1,
+    batch: Annotated[int, typer.Option(help="images a run, with --space")] = 1,
+    precision: Annotated[str, typer.Option(help="on another device")] = "fp32",
+    end_to_end: Annotated[
+        str | None,
+        typer.Option(
+            help="an image's file or a size such as 640x480: time its way to the network"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="also write a picture: .png, .svg, .pdf")
+    ] = None,
+    top: Annotated[int, typer.Option(help="print only that many of the longest; 0 all")] = 0,
+    space: Annotated[
+        str | None, typer.Option(help="explain an architecture of this space")
+    ] = None,
+    genes_json: Annotated[Path | None, typer.Option(help="the architecture, as in draw")] = None,
+    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
+    seed: Annotated[int, typer.Option(help="draws an architecture where none is given")] = 0,
+) -> None:
+    """Shows where the time of a network goes, kernel by kernel, beside the device's ceiling."""
+    from experiments.draw_command import Images
+    from experiments.explain_command import explain
+
+    explain(
+        model,
+        target,
+        threads=threads,
+        batch=batch,
+        precision=precision,
+        image=end_to_end,
+        out=out,
+        top=top,
+        space=space,
+        genes_file=genes_json,
+        images=Images(image_size=image_size, channels=None, num_classes=None),
+        seed=seed,
+    )
 
 
 def _columns(rows: Sequence[object]) -> tuple[list[str], list[list[str]]]:

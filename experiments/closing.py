@@ -9,8 +9,8 @@ from typing import Any
 from experiments.console import say, show_table
 from strategies import Feasibility, Problem
 
-UNITS = {"latency_ms": "ms", "energy_mj": "mJ", "peak_memory_bytes": "KiB"}
-SCALES = {"peak_memory_bytes": 1 / 1024}
+UNITS = {"latency_ms": "ms", "energy_mj": "mJ", "peak_memory_bytes": "KiB", "flash_bytes": "KiB"}
+SCALES = {"peak_memory_bytes": 1 / 1024, "flash_bytes": 1 / 1024}
 
 
 def picture_of_limits(feasibility: Feasibility, problem: Problem) -> None:

@@ -22,7 +22,8 @@ from experiments.report_text import (
     table,
 )
 
-_METRICS = {"latency_ms": "latency", "energy_mj": "energy", "peak_memory_bytes": "peak memory"}
+_METRICS = {"latency_ms": "latency", "energy_mj": "energy", "peak_memory_bytes": "peak memory",
+            "flash_bytes": "weights"}  # fmt: skip
 
 
 def search_section(front: Front) -> str:
@@ -202,7 +203,7 @@ def _reachable(front: Front) -> str:
 def _amount(metric: str, value: float | None) -> str:
     if value is None:
         return DASH
-    if metric == "peak_memory_bytes":
+    if metric in ("peak_memory_bytes", "flash_bytes"):
         return data_size(value)
     unit = {"latency_ms": " ms", "energy_mj": " mJ"}.get(metric, "")
     return f"{significant(value)}{unit}"

@@ -1,0 +1,108 @@
+"""What `hwnas explain` prints and writes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from rich.markup import escape
+
+from deployment import emit
+from experiments.console import say, show_table
+from experiments.draw_command import Images, find_space, read_genes
+from experiments.explain import Explanation, explain_file
+from experiments.explain_picture import save_picture
+from records import BadInputError, generator, read_json
+from supernet import Subnet
+
+HEAD = ("kernel", "operator", "shape", "ms", "share", "bound", "gap to ceiling")
+
+
+def explain(
+    model: Path | None,
+    target: str,
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    precision: str = "fp32",
+    image: str | None = None,
+    out: Path | None = None,
+    top: int = 0,
+    space: str | None = None,
+    genes_file: Path | None = None,
+    images: Images | None = None,
+    seed: int = 0,
+) -> Explanation:
+    """Explains a file, a bundle, or an architecture of a space; prints the table.
+
+    Args:
+        model: An ONNX file or a bundle's folder; None for an architecture.
+        target: A device, a profile's path, or "local".
+        threads: Of one inference.
+        batch: Images a run, for an architecture; files have theirs.
+        precision: For another device than this one.
+        image: A file or size, to time what is done to images as well.
+        out: The picture to write.
+        top: Only that many of the longest kernels are printed; 0 prints all.
+        space: A space, for an architecture.
+        genes_file: Its genes.
+        images: What images the space is for.
+        seed: Draws an architecture where no genes are given.
+
+    Raises:
+        BadInputError: Neither or both of a model and a space, or what cannot be explained.
+    """
+    if (model is None) == (space is None and genes_file is None):
+        raise BadInputError("give either a model or an architecture with --space, --genes-json")
+    options = {"threads": threads, "precision": precision, "image": image}
+    if model is not None:
+        found = explain_file(model, target, **options)  # type: ignore[arg-type]
+    else:
+        content = None if genes_file is None else read_json(genes_file, kind="architecture")
+        made = find_space(space, images or Images(), content)
+        if content is None:
+            row = made.sample(1, generator(seed, "explain"))
+        else:
+            row = read_genes(made, content, f"{genes_file}")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{made.name}.onnx"
+            subnet = Subnet(made.graph(row)).eval()
+            file.write_bytes(emit(subnet, batch).SerializeToString())
+            found = explain_file(file, target, **options)  # type: ignore[arg-type]
+    _print(found, top)
+    if out is not None:
+        save_picture(found, out)
+        say(f"picture written to {out}")
+    return found
+
+
+def _print(found: Explanation, top: int) -> None:
+    kernels = sorted(found.kernels, key=lambda k: -k.ms)[:top] if top else found.kernels
+    rows = [
+        [
+            escape(k.name),
+            k.operator,
+            k.shape,
+            f"{k.ms:.4f}",
+            f"{100 * k.share:.1f} %",
+            k.bound,
+            "" if k.gap is None else f"{k.gap:.1f} x",
+        ]
+        for k in kernels
+    ]
+    show_table(f"{Path(found.model).name} on {found.target}", HEAD, rows, left=3)
+    say(f"{found.total_ms:.4f} ms in {len(found.kernels)} kernels; {found.source}")
+    bounds = ", ".join(
+        f"{b} {100 * ms / found.total_ms:.0f} %" for b, ms in found.bound_ms.items()
+    )
+    say(f"held back by: {bounds}")
+    parts = found.pipeline_parts()
+    if parts:
+        total = sum(ms for _, ms in parts)
+        steps = [[name, f"{ms:.3f}", f"{100 * ms / total:.1f} %"] for name, ms in parts]
+        show_table(
+            f"from the image's file to the logits, side {found.side}",
+            ("step", "ms", "share"),
+            steps,
+        )
+        say("the steps before the network are timed on this machine with Pillow and numpy")

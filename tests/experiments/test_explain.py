@@ -1,0 +1,103 @@
+"""`hwnas explain`: the table, the ceiling, the picture."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deployment import emit
+from deployment.node_profile import NodeProfile
+from experiments.explain import explain_file, explained
+from experiments.explain_command import explain
+from experiments.explain_picture import save_picture
+from records import BadInputError, MissingFileError
+from search_spaces import CNNSpace
+from supernet import Subnet
+from tests.latency_models.doubles import TARGET
+
+SPACE = CNNSpace(image_size=16)
+ROW = SPACE.sample(1, np.random.default_rng(0))[0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    subnet = Subnet(SPACE.graph(ROW)).eval()
+    (folder / "model.onnx").write_bytes(emit(subnet, 1).SerializeToString())
+    return folder
+
+
+def node(name, *, macs, read, write, weights, ms=1.0):
+    return NodeProfile(
+        name=name, operator="Conv", inputs=((1, 3, 8, 8),), outputs=((1, 8, 8, 8),),
+        weight_bytes=weights, read_bytes=read, write_bytes=write, macs=macs, ms=ms,
+    )  # fmt: skip
+
+
+def test_ceiling_is_the_roofline_of_the_levels_that_hold_the_data():
+    nodes = [
+        node("busy", macs=50_000_000, read=8_000, write=8_000, weights=4_000),
+        node("wide", macs=1_000, read=100_000, write=100_000, weights=0),
+        node("heavy", macs=1_000, read=100, write=100, weights=4_000_000),
+    ]
+    busy, wide, heavy = explained(nodes, TARGET, measured=False)
+    assert busy.compute_ms == pytest.approx(2 * 50e6 / 10e9 * 1e3)
+    # tensors of 16 kB come from the 32 KiB level at 100 GB/s, all weights from main memory at 10
+    assert busy.memory_ms == pytest.approx(16e3 / 100e9 * 1e3 + 4e3 / 10e9 * 1e3)
+    assert busy.bound == "compute"
+    assert wide.memory_ms == pytest.approx(200e3 / 40e9 * 1e3)
+    assert heavy.memory_ms == pytest.approx(200 / 100e9 * 1e3 + 4e6 / 10e9 * 1e3)
+    assert (wide.bound, heavy.bound) == ("memory", "memory")
+    assert wide.ms == wide.ceiling_ms == 0.002 + wide.memory_ms  # 2 us to launch
+    assert sum(kernel.share for kernel in (busy, wide, heavy)) == pytest.approx(1)
+    tiny = explained([node("tiny", macs=1, read=4, write=4, weights=0)], TARGET, measured=True)[0]
+    assert tiny.bound == "launch"
+    assert tiny.gap == pytest.approx(1.0 / tiny.ceiling_ms)
+
+
+def test_another_device_is_predicted_with_its_precision(model):
+    wide = explain_file(model, "raspberry-pi-4")
+    narrow = explain_file(model / "model.onnx", "stm32h743", precision="int8")
+    assert wide.source.startswith("predicted")
+    assert narrow.total_ms > wide.total_ms
+    assert narrow.target.endswith("int8")
+    assert all(kernel.gap == pytest.approx(1) for kernel in wide.kernels if kernel.gap is not None)
+    assert sum(wide.bound_ms.values()) == pytest.approx(wide.total_ms)
+
+
+def test_here_it_is_measured_and_the_images_way_is_added(model, tmp_path, capsys):
+    found = explain(model, "local", image="64x48", out=tmp_path / "a.png", top=3)
+    assert found.source.startswith("measured")
+    assert [name for name, _ in found.pipeline_parts()] == [
+        "decode", "resize", "normalise", "transfer", "network",
+    ]  # fmt: skip
+    assert found.side == 16
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "gap to ceiling" in printed
+    assert "held back by" in printed
+    assert "decode" in printed
+
+
+def test_an_architecture_is_explained_like_its_file(model, tmp_path):
+    genes = tmp_path / "genes.json"
+    content = {"space": SPACE.to_json(), "genes": ROW.tolist()}
+    genes.write_text(json.dumps(content))
+    found = explain(None, "raspberry-pi-4", genes_file=genes)
+    assert found.total_ms == pytest.approx(explain_file(model, "raspberry-pi-4").total_ms)
+    twice = explain(None, "raspberry-pi-4", genes_file=genes, batch=2)
+    assert twice.total_ms > 1.5 * found.total_ms
+    drawn = explain(None, "raspberry-pi-4", space="cnn")
+    assert drawn.pipeline is None
+    assert drawn.pipeline_parts() == []
+    save_picture(drawn, tmp_path / "b.svg")
+    assert "Where" in (tmp_path / "b.svg").read_text()
+
+
+def test_what_cannot_be_explained_is_refused(model, tmp_path):
+    with pytest.raises(MissingFileError, match="there is no model"):
+        explain_file(tmp_path / "none.onnx")
+    with pytest.raises(BadInputError, match="either a model or"):
+        explain(model, "local", space="cnn")
+    with pytest.raises(BadInputError, match="either a model or"):
+        explain(None, "local")
