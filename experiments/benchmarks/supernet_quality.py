@@ -42,24 +42,42 @@ from supernet.training import (
     ProjectConflicts,
     Sandwich,
     SinglePath,
+    SoftTargets,
 )
 
 FAMILIES = ("cnn", "vit", "hybrid")
 ALONE_SEEDS = (100, 101)
 SAME_SIZE = 1.3
 
+RECIPE = Recipe(
+    members=Sandwich(random_subnets=4, largest_alone_share=0),
+    distillation=LabelsOnly(),
+    updates="member",
+)
+"""How the supernets are trained; networks alone follow what of it concerns one network."""
+
 METHODS: dict[str, Callable[[Recipe], Recipe]] = {
-    "sandwich, in-place distillation": lambda r: r,
-    "without distillation": lambda r: replace(r, distillation=LabelsOnly()),
+    "sandwich, labels, an update a member": lambda r: r,
+    "one update a step": lambda r: replace(r, updates="step"),
+    "in-place distillation": lambda r: replace(r, distillation=SoftTargets()),
     "alpha-divergence": lambda r: replace(r, distillation=AlphaDivergence()),
-    "largest not alone at first": lambda r: replace(r, members=Sandwich(largest_alone_share=0)),
-    "two random networks a step": lambda r: replace(r, members=Sandwich(random_subnets=2)),
+    "distillation, one update a step": lambda r: replace(
+        r, distillation=SoftTargets(), updates="step"
+    ),
+    "largest alone for 30 % at first": lambda r: replace(
+        r, members=Sandwich(random_subnets=4, largest_alone_share=0.3)
+    ),
+    "one random network a step": lambda r: replace(
+        r, members=Sandwich(random_subnets=1, largest_alone_share=0)
+    ),
     "single path": lambda r: replace(r, members=SinglePath()),
-    "progressive shrinking": lambda r: replace(r, members=ProgressiveShrinking(subnets=2)),
+    "progressive shrinking": lambda r: replace(r, members=ProgressiveShrinking(subnets=6)),
     "attentive sampling, best": lambda r: replace(r, members=AttentiveSampling(prefer="best")),
     "attentive sampling, worst": lambda r: replace(r, members=AttentiveSampling(prefer="worst")),
     "complexity-aware, many minima": lambda r: replace(r, members=ComplexityAware()),
-    "gradient projection": lambda r: replace(r, gradients=ProjectConflicts()),
+    "gradient projection, one update a step": lambda r: replace(
+        r, gradients=ProjectConflicts(), updates="step"
+    ),
     "decay with a floor": lambda r: replace(r, schedule=ExponentialWithFloor()),
     "zero residual branches": lambda r: r,
     "moving average": lambda r: replace(r, ema=0.998),
@@ -216,7 +234,7 @@ def _job(
     return Job(
         family=family,
         budget=budget,
-        recipe=Recipe(),
+        recipe=RECIPE,
         seed=seed,
         rows=tuple(tuple(row) for row in rows.tolist()),
         alone=False,

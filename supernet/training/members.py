@@ -104,8 +104,8 @@ class Sandwich(MemberSampler):
     """The sandwich rule: the largest network, some random ones, the smallest.
 
     A space with choices by name (convolution or attention) has several largest and smallest
-    networks, which take turns. All but the largest learn from the largest's predictions of the
-    same step (in-place distillation).
+    networks, which take turns. The largest, trained first, is the teacher of the others for
+    recipes with in-place distillation.
 
     Attributes:
         random_subnets: Sampled networks a step.
@@ -117,7 +117,7 @@ class Sandwich(MemberSampler):
     """
 
     random_subnets: int = 1
-    largest_alone_share: float = 0.3
+    largest_alone_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_count("random_subnets", self.random_subnets, 0)

@@ -1,4 +1,10 @@
-"""The recipe: how networks are trained, as one record of numbers and parts."""
+"""The recipe: how networks are trained, as one record of numbers and parts.
+
+The defaults suit short trainings, where they are far ahead of BigNAS's rules (in-place
+distillation, one update a step, the largest network alone at first): there the teacher knows
+little yet, and the sum of all gradients makes a step no longer than that of one. See
+`experiments.benchmarks.supernet_quality`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ import numpy as np
 
 from records import BadInputError, unknown_name
 from supernet.augment import Augmentation
-from supernet.training.distillation import Distillation, SoftTargets
+from supernet.training.distillation import Distillation, LabelsOnly
 from supernet.training.gradients import Combination, SumOfMembers
 from supernet.training.members import MemberSampler, Sandwich, check_share
 from supernet.training.schedules import Cosine, Schedule
@@ -66,9 +72,9 @@ class Recipe:
     clip_norm: float | None = 1.0
     clip_value: float | None = None
     members: MemberSampler = field(default_factory=Sandwich)
-    distillation: Distillation = field(default_factory=SoftTargets)
+    distillation: Distillation = field(default_factory=LabelsOnly)
     gradients: Combination = field(default_factory=SumOfMembers)
-    updates: Updates = "step"
+    updates: Updates = "member"
     drop_path: float = 0.0
     dropout: float = 0.0
     regularise: Literal["largest", "all"] = "largest"

@@ -7,7 +7,7 @@ import torch
 
 from search_spaces import CNNSpace, ConvStage, HybridSpace, HybridStage, ViTSpace
 from supernet import ImageData, Recipe, Split, Supernet, train
-from supernet.training import Draw, Member, make_optimiser
+from supernet.training import Draw, Member, Sandwich, SoftTargets, make_optimiser
 from supernet.training.guard import Guard
 from supernet.training.precision import LossScale
 from supernet.training.step import Stepper
@@ -46,7 +46,13 @@ TINY = HybridSpace(
     head_dim=8,
 )  # fmt: skip
 
-RECIPE = Recipe(batch_size=32, augment=False)
+RECIPE = Recipe(  # BigNAS's rules
+    batch_size=32,
+    augment=False,
+    members=Sandwich(largest_alone_share=0.3),
+    distillation=SoftTargets(),
+    updates="step",
+)
 
 
 def perturbed(space, seed=0):
