@@ -7,8 +7,9 @@ one of them is made, without memory, and copied from then on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,31 +39,26 @@ def blank_module(layer: Layer) -> nn.Module:
     if names is None:
         with torch.device("meta"):
             return STATIC[layer.operator](layer)
-    key = (layer.operator, *(getattr(layer, name) for name in names))
-    module = _copied(_template(_Key(key, layer)))
+    sizes = tuple(getattr(layer, name) for name in names)
+    module = _copied(_template(_Kind(STATIC[layer.operator], sizes, layer)))
     if "layer" in vars(module):
         module.layer = layer  # type: ignore[assignment]  # a module that reads its sizes
     return module
 
 
-class _Key:
-    """An operator and its sizes, with a layer that has them."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What makes a module, its sizes, and a layer that has them."""
 
-    def __init__(self, key: tuple[Any, ...], layer: Layer) -> None:
-        self.key = key
-        self.layer = layer
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.key == other.key
+    make: Callable[[Layer], nn.Module]
+    sizes: tuple[int, ...]
+    layer: Layer = field(compare=False)
 
 
 @lru_cache(MOST_TEMPLATES)
-def _template(key: _Key) -> nn.Module:
+def _template(kind: _Kind) -> nn.Module:
     with torch.device("meta"):
-        return STATIC[key.layer.operator](key.layer)
+        return kind.make(kind.layer)
 
 
 def _copied(module: nn.Module) -> nn.Module:

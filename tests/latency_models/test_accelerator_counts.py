@@ -56,7 +56,7 @@ def counted(nest, device):
 
 
 @pytest.mark.parametrize("flow", ["output", "weight"])
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_systolic_arrays_count_what_a_simulated_array_does(flow, data):
     nest, device = data.draw(nests()), data.draw(devices(flow))
@@ -81,7 +81,7 @@ def test_held_weights_and_inputs_together_save_what_either_order_alone_would_fet
     assert (got["dram_weights"], got["dram_inputs"]) == (24, 32)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_row_stationary_arrays_count_what_passes_one_by_one_do(data):
     nest, device = data.draw(nests()), data.draw(devices("row"))
@@ -99,7 +99,7 @@ def mapped(nest, device):
     return {f.name: int(getattr(m, f.name)[0]) for f in fields(m)}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_row_stationary_mappings_keep_to_array_registers_and_buffers(data):
     nest, device = data.draw(nests(12)), data.draw(devices("row"))
@@ -127,7 +127,7 @@ def span_of(nest):
     return (nest["kernel"] - 1) * nest["dilation"] + 1
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_sets_without_memory_limits_fill_the_array_as_laid_out_by_hand(data):
     nest, device = data.draw(nests(12)), data.draw(devices("row"))
