@@ -91,10 +91,13 @@ class CommandRunner:
                 f"folder {self.folder!r} may hold letters, digits and _ . / ~ @ % + = , - only: "
                 "the shell of the device reads it"
             )
-        if not self.timeout_s > 0 or self.retries < 0 or not self.pause_s >= 0:
+        seconds = (self.timeout_s, self.pause_s)
+        are_numbers = all(isinstance(s, int | float) for s in seconds)
+        are_numbers = are_numbers and type(self.retries) is int
+        if not are_numbers or not self.timeout_s > 0 or self.retries < 0 or not self.pause_s >= 0:
             raise BadInputError(
-                "timeout_s must be positive, retries and pause_s 0 or more, got "
-                f"{self.timeout_s}, {self.retries} and {self.pause_s}"
+                "timeout_s must be positive, retries (whole) and pause_s 0 or more, got "
+                f"{self.timeout_s!r}, {self.retries!r} and {self.pause_s!r}"
             )
 
     @staticmethod

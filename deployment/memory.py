@@ -28,7 +28,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from deployment.runtime import PROVIDER, session_options
-from records import BadInputError, CorruptFileError
+from records import BadInputError, CorruptFileError, MissingFileError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +74,12 @@ def activation_peak(model: bytes | str | Path, threads: int = 1) -> MemoryReadin
         threads: Threads inside an operator.
 
     Raises:
+        MissingFileError: There is no such file.
         CorruptFileError: onnxruntime refuses the file, or its profile has no memory in it.
         BadInputError: An input whose shape is not fixed.
     """
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise MissingFileError(f"there is no model {model}: give an ONNX file or its bytes")
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         events = _profiled_run(data, threads, Path(folder))

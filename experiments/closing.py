@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.console import say, show_table
 from strategies import Feasibility, Problem
+from strategies.problem import UNMEASURED
 
 UNITS = {"latency_ms": "ms", "energy_mj": "mJ", "peak_memory_bytes": "KiB", "flash_bytes": "KiB"}
 SCALES = {"peak_memory_bytes": 1 / 1024, "flash_bytes": 1 / 1024}
@@ -37,6 +38,8 @@ def picture_of_limits(feasibility: Feasibility, problem: Problem) -> None:
         rows,
         left=3,
     )
+    for constraint in problem.unmeasured_limits:
+        say(f"warning: {constraint}: {UNMEASURED}")
 
 
 def closing_table(front: Mapping[str, Any]) -> None:

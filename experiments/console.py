@@ -62,13 +62,7 @@ def show_table(
 
     The column named `wrapped` is text of any length, folded to the width that is left.
     """
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-    )
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(head):
         is_text = index < left or name == wrapped
         table.add_column(
@@ -79,4 +73,5 @@ def show_table(
         )
     for row in rows:
         table.add_row(*row)
+    console.print(title, style="bold")  # not the table's: that is folded to the table's width
     console.print(table)

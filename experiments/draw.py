@@ -57,7 +57,7 @@ def draw_architecture(
         BadInputError: Another suffix; an architecture that is not of the space.
         StorageError: The file cannot be written.
     """
-    path = _checked(path)
+    path = checked_picture(path)
     graph = space.graph(architecture)
     found = sections(graph)
     stages = _stages([section.name for section in found])
@@ -85,7 +85,7 @@ def draw_difference(
         BadInputError: Another suffix; an architecture that is not of the space.
         StorageError: The file cannot be written.
     """
-    path = _checked(path)
+    path = checked_picture(path)
     graphs = space.graph(first), space.graph(second)
     order = {node.name: place for place, node in enumerate(space.nodes)}
     columns = []
@@ -102,7 +102,12 @@ def draw_difference(
     _save(path, f"{space.name}: two architectures", lines, flow)
 
 
-def _checked(path: str | Path) -> Path:
+def checked_picture(path: str | Path) -> Path:
+    """The path of a picture to write.
+
+    Raises:
+        BadInputError: Its suffix names no format that pictures are written in.
+    """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise BadInputError(
@@ -217,10 +222,15 @@ def _save(path: Path, title: str, lines: Sequence[str], flow: Flow) -> None:
             write(axes, 2, _TITLE + 6 + _LINE * place, line, 8.5, SOFT)
         flow.paint(axes, head)
         _legend(axes, flow, head + flow.height + 24)
-        facts = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        kind = path.suffix.lower().removeprefix(".")
-        with replace_file(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=160, metadata=facts[kind])
+        save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure atomically, in the format of its suffix, without the time of writing."""
+    facts = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    kind = path.suffix.lower().removeprefix(".")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=160, metadata=facts[kind])
 
 
 def _legend(axes: Axes, flow: Flow, y: float) -> None:

@@ -18,14 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deployment.node_profile import NodeProfile, profile_nodes
-from hardware_profiles import Quantity, Target, device, local_profile
+from hardware_profiles import PRECISIONS, Quantity, Target, device, local_profile
 from latency_models.ceiling import BYTES_PER_VALUE
-from latency_models.pipeline import (
-    PipelineCost,
-    encoded_image,
-    measure_pipeline,
-    parse_size,
-)
+from latency_models.pipeline import PipelineCost, encoded_image, measure_pipeline
 from records import BadInputError, MissingFileError
 
 BOUNDS = ("compute", "memory", "launch")
@@ -89,6 +84,11 @@ class Explanation:
     side: int | None = None
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the times are measured; predicted ones are the ceiling itself."""
+        return self.source.startswith("measured")
+
+    @property
     def total_ms(self) -> float:
         return sum(kernel.ms for kernel in self.kernels)
 
@@ -133,6 +133,11 @@ def explain_file(
         raise MissingFileError(f"there is no model {path}: give an ONNX file or a bundle's folder")
     data = path.read_bytes()
     is_local = target_name == "local"
+    if is_local and precision in PRECISIONS and precision != "fp32":
+        raise BadInputError(
+            f"on this machine a file is timed as it was written: leave out precision={precision}, "
+            "and quantise the file instead (deployment.quantise)"
+        )
     profile = local_profile() if is_local else device(target_name)
     runtime = "onnxruntime"
     if profile.runtimes and runtime not in profile.runtimes:
@@ -232,8 +237,7 @@ def _with_pipeline(found: Explanation, nodes: Sequence[NodeProfile], image: str)
     shape = next((s for node in nodes for s in node.inputs if len(s) == 4), None)
     if shape is None or shape[1] not in (1, 3):
         raise BadInputError(f"the network's first input is no image: {shape}")
-    size = parse_size(image)
-    cost = measure_pipeline(encoded_image(size or image), shape[-1], channels=shape[1])
+    cost = measure_pipeline(encoded_image(image), shape[-1], channels=shape[1])
     return Explanation(
         model=found.model,
         target=found.target,

@@ -9,13 +9,17 @@ from rich.markup import escape
 
 from deployment import emit
 from experiments.console import say, show_table
+from experiments.draw import checked_picture
 from experiments.draw_command import Images, find_space, read_genes
-from experiments.explain import Explanation, explain_file
+from experiments.explain import ExplainedKernel, Explanation, explain_file
 from experiments.explain_picture import save_picture
 from records import BadInputError, generator, read_json
 from supernet import Subnet
 
-HEAD = ("kernel", "operator", "shape", "ms", "share", "bound", "gap to ceiling")
+HEAD = ("kernel", "operator", "shape", "ms", "share", "bound")
+GAP = ("gap to ceiling",)
+ROOFLINE = ("compute ms", "memory ms")
+"""The last columns: of measured times, and of predicted ones, which are the ceiling."""
 
 
 def explain(
@@ -50,8 +54,13 @@ def explain(
         seed: Draws an architecture where no genes are given.
 
     Raises:
-        BadInputError: Neither or both of a model and a space, or what cannot be explained.
+        BadInputError: Neither or both of a model and a space, what cannot be explained, fewer
+            than 0 kernels to print, or a picture of another format.
     """
+    if top < 0:
+        raise BadInputError(f"top must be 0 (all kernels) or more, got {top}")
+    if out is not None:
+        checked_picture(out)
     if (model is None) == (space is None and genes_file is None):
         raise BadInputError("give either a model or an architecture with --space, --genes-json")
     options = {"threads": threads, "precision": precision, "image": image}
@@ -76,6 +85,12 @@ def explain(
     return found
 
 
+def _last(kernel: ExplainedKernel, measured: bool) -> list[str]:
+    if measured:
+        return ["" if kernel.gap is None else f"{kernel.gap:.1f} x"]
+    return [f"{kernel.compute_ms:.4f}", f"{kernel.memory_ms:.4f}"]
+
+
 def _print(found: Explanation, top: int) -> None:
     kernels = sorted(found.kernels, key=lambda k: -k.ms)[:top] if top else found.kernels
     rows = [
@@ -86,11 +101,12 @@ def _print(found: Explanation, top: int) -> None:
             f"{k.ms:.4f}",
             f"{100 * k.share:.1f} %",
             k.bound,
-            "" if k.gap is None else f"{k.gap:.1f} x",
+            *_last(k, found.is_measured),
         ]
         for k in kernels
     ]
-    show_table(f"{Path(found.model).name} on {found.target}", HEAD, rows, left=3)
+    head = HEAD + (GAP if found.is_measured else ROOFLINE)
+    show_table(f"{Path(found.model).name} on {found.target}", head, rows, left=3)
     say(f"{found.total_ms:.4f} ms in {len(found.kernels)} kernels; {found.source}")
     bounds = ", ".join(
         f"{b} {100 * ms / found.total_ms:.0f} %" for b, ms in found.bound_ms.items()

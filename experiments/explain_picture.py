@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from experiments.draw import checked_picture, save_figure
 from experiments.explain import Explanation
 from experiments.report_picture_style import (
     BLUE,
@@ -30,8 +31,13 @@ def save_picture(found: Explanation, path: Path) -> None:
 
     Args:
         found: What was explained.
-        path: A new .png, .svg or .pdf.
+        path: The picture to write, atomically: .png, .svg or .pdf.
+
+    Raises:
+        BadInputError: Another suffix.
+        StorageError: The disk refuses.
     """
+    path = checked_picture(path)
     longest = sorted(found.kernels, key=lambda k: -k.ms)[:MOST_KERNELS]
     rows = len(longest) + (1 if len(longest) < len(found.kernels) else 0)
     extra = 1.2 if found.pipeline is not None else 0.0
@@ -44,7 +50,7 @@ def save_picture(found: Explanation, path: Path) -> None:
         if found.pipeline is not None:
             below = figure.add_axes((0.06, 0.55 / height, 0.9, 0.32 / height))
             _pipeline(below, found)
-        figure.savefig(path, dpi=160)
+        save_figure(figure, path)
 
 
 def _bars(axes: Axes, found: Explanation, rows: int) -> None:
@@ -62,7 +68,7 @@ def _bars(axes: Axes, found: Explanation, rows: int) -> None:
         colours.append("#d3dae1")
     places = list(range(len(values)))
     axes.barh(places, values, color=colours, height=0.72)
-    for place, kernel in enumerate(longest):
+    for place, kernel in enumerate(longest if found.is_measured else ()):
         ceiling = kernel.ceiling_ms
         axes.plot([ceiling, ceiling], [place - 0.36, place + 0.36], color=INK, linewidth=1.6)
     for place, value in zip(places, values, strict=True):
@@ -77,11 +83,12 @@ def _bars(axes: Axes, found: Explanation, rows: int) -> None:
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("ms")
-    kind = found.source.partition(":")[0].partition(" ")[0]
+    kind = "measured" if found.is_measured else "predicted: the device's ceiling"
     panel_title(
         axes,
         f"Where {found.total_ms:.3g} ms go on {found.target} ({kind})",
-        "colour: what the device's numbers say holds the kernel back; line: its ceiling",
+        "colour: what the device's numbers say holds the kernel back"
+        + ("; line: its ceiling" if found.is_measured else ""),
     )
     shares = found.bound_ms
     handles = [

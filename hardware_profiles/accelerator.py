@@ -32,6 +32,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -77,8 +78,11 @@ class AccessEnergies:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if entry.name != "source" and not value > 0:
-                raise BadInputError(f"{entry.name} must be positive, got {value!r}")
+            if entry.name == "source":
+                continue
+            is_number = isinstance(value, int | float) and math.isfinite(value)
+            if not is_number or value <= 0:
+                raise BadInputError(f"{entry.name} must be positive and finite, got {value!r}")
 
     def scaled(self, mac_pj: float, source: str) -> AccessEnergies:
         """The same ratios for a MAC of another energy."""
@@ -147,11 +151,18 @@ class Accelerator:
             raise BadInputError("an accelerator needs a name")
         if not isinstance(self.dataflow, Expression) and self.dataflow not in DATAFLOWS:
             raise unknown_name("dataflow", self.dataflow, DATAFLOWS)
+        if not isinstance(self.energies, AccessEnergies):
+            raise BadInputError(
+                f"energies of {self.name!r} must be AccessEnergies, got {self.energies!r}"
+            )
         for key, value in self.numbers.items():
             if isinstance(value, Expression):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise BadInputError(f"{key} of {self.name!r} must be a number, got {value!r}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
+                raise BadInputError(
+                    f"{key} of {self.name!r} must be a number, and finite, got {value!r}"
+                )
             if key in _WHOLE and value != int(value):
                 raise BadInputError(f"{key} of {self.name!r} must be whole, got {value!r}")
             if value < 0 or (value == 0 and key not in _AT_LEAST_ZERO):

@@ -51,7 +51,7 @@ class AcceleratorSpace:
             if name not in known:
                 raise unknown_name("attribute of an accelerator to choose", name, known)
         for name, values in self.values.items():
-            if len(values) == 0 or isinstance(values, str):
+            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise BadInputError(f"{name!r} needs values to choose from, got {values!r}")
             for value in values:
                 if name == "dataflow" and value not in DATAFLOWS:

@@ -32,6 +32,11 @@ class Target:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.profile, Profile):
+            raise BadInputError(
+                "profile must be a Profile, such as device('raspberry-pi-4'), got "
+                f"{self.profile!r}"
+            )
         for key in ("batch_size", "threads"):
             number = getattr(self, key)
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:

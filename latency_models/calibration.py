@@ -14,6 +14,7 @@ from deployment.kernels import RUNTIMES
 from deployment.quantised import MODES, quantise
 from hardware_profiles import Target
 from latency_models.calibration_file import CalibrationFile
+from latency_models.inputs import check_space, check_target
 from latency_models.kernel_fit import MIN_NETWORKS, Measurements
 from latency_models.measured import MeasuredCostModel, lowered
 from records import BadInputError, HwnasError, generator, unknown_name
@@ -108,8 +109,15 @@ def calibrate_together(
     Returns:
         A cost model for each space.
     """
-    if not budget_s > 0:
-        raise BadInputError(f"budget_s must be positive, got {budget_s}")
+    if isinstance(spaces, SearchSpace):
+        raise BadInputError(
+            f"calibrate_together takes a list of spaces, got {spaces.name}: use calibrate for one"
+        )
+    for space in spaces:
+        check_space(space)
+    check_target(target)
+    if not isinstance(budget_s, int | float) or not budget_s > 0:
+        raise BadInputError(f"budget_s must be positive, in seconds, got {budget_s!r}")
     if not spaces or len({space.hash for space in spaces}) != len(spaces):
         raise BadInputError("calibration needs one space or several different ones")
     if quantisation not in MODES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from deployment import KINDS, Bundle, Lowering, Runner, deploy
 from deployment.kernels import RUNTIMES
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE, Ceiling
+from latency_models.cost_records import Costs, Part, Values, recorded
+from latency_models.inputs import check_probability, check_space, check_target, checked_genes
 from latency_models.intervals import conformal_quantile
 from latency_models.kernel_features import kind_bits
 from latency_models.kind_extremes import KindCosts
@@ -26,54 +27,7 @@ from records import unknown_name
 from search_spaces import Architecture, Genes, SearchSpace
 from supernet import Subnet
 
-Values = npt.NDArray[np.float64]
-
 METRICS = ("latency_ms", "energy_mj", "peak_memory_bytes", "flash_bytes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """Costs of `n` subnets on one target, arrays of length `n`.
-
-    Attributes:
-        latency_ms: For one run of the whole batch.
-        latency_low_ms: Ends of the 90 % interval of the measured latency; NaN where nothing was
-            measured to base an interval on.
-        latency_high_ms: See `latency_low_ms`.
-        energy_mj: For one run; modelled unless measured networks were given.
-        energy_low_mj: Ends of its interval, from idle to peak power over the latency or from
-            measured networks; NaN where unknown.
-        energy_high_mj: See `energy_low_mj`.
-        peak_memory_bytes: Images, weights and the activations that are alive at once; on a
-            microcontroller without the weights, which are in flash.
-        flash_bytes: The weights.
-        measured: Share of the latency from kernels that were timed with these very sizes.
-        interpolated: Share from kernels whose kind was timed with other sizes.
-        analytic: Share from data-sheet numbers alone.
-    """
-
-    latency_ms: Values
-    latency_low_ms: Values
-    latency_high_ms: Values
-    energy_mj: Values
-    energy_low_mj: Values
-    energy_high_mj: Values
-    peak_memory_bytes: Values
-    flash_bytes: Values
-    measured: Values
-    interpolated: Values
-    analytic: Values
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A kernel's share of a subnet's latency."""
-
-    name: str
-    kind: str
-    latency_ms: float
-    compute_ms: float
-    memory_ms: float
 
 
 class CostModel(ABC):
@@ -87,6 +41,11 @@ class CostModel(ABC):
         target: The target.
         runner: Times exported files on the target; None leaves them "costs only".
         lowering: The space lowered for the target, where it is at hand.
+
+    Genes that are asked for are an `n x d` array; one row of `d` is taken as `1 x d`.
+
+    Raises:
+        BadInputError: No search space or no target.
     """
 
     metrics = METRICS
@@ -98,6 +57,8 @@ class CostModel(ABC):
         runner: Runner | None = None,
         lowering: Lowering | None = None,
     ) -> None:
+        check_space(space)
+        check_target(target)
         self.space = space
         self.target = target
         self.runner = runner
@@ -164,12 +125,18 @@ class CostModel(ABC):
         )
 
     def latency_ms(self, genes: Genes) -> Values:
-        """The latency alone, length `n`: the quick way, by joint look-ups (`lookup`)."""
+        """The latency alone, length `n`: the quick way, by joint look-ups (`lookup`).
+
+        Raises:
+            BadInputError: Genes that are none of the space's.
+        """
+        genes = checked_genes(self.space, genes)
         added, kinds = self._latency_lookup(genes)
         return np.asarray(self.base_ms + added + self._first_table[kinds])
 
     def kernel_sum_ms(self, genes: Genes) -> Values:
         """The same latency kernel by kernel: a look-up for each instead of one for many."""
+        genes = checked_genes(self.space, genes)
         total = np.full(len(genes), self.base_ms)
         kinds = np.zeros(len(genes), np.uint16)
         has_first = bool(self.first_ms.any())
@@ -223,7 +190,12 @@ class CostModel(ABC):
         return parts
 
     def costs(self, genes: Genes) -> Costs:
-        """All costs of an `n x d` array of genes."""
+        """All costs of an `n x d` array of genes.
+
+        Raises:
+            BadInputError: Genes that are none of the space's.
+        """
+        genes = checked_genes(self.space, genes)
         codes = self.lowering.tabulation.codes(genes)
         parts = self._parts_ms(codes)
         latency = self.base_ms + parts.sum(axis=0)
@@ -248,6 +220,7 @@ class CostModel(ABC):
 
     def predict(self, genes: Genes) -> Mapping[str, Values]:
         """The metrics by name, arrays of length `n`, each computed when it is asked for."""
+        genes = checked_genes(self.space, genes)
         return OnDemand({
             "latency_ms": lambda: self.latency_ms(genes),
             "energy_mj": lambda: self._energy_mj(genes, self.latency_ms(genes)),
@@ -261,7 +234,12 @@ class CostModel(ABC):
         For a latency that rests on measurements it comes from the ratios of measured to predicted
         latency of networks that were not fitted on (split conformal prediction, Vovk et al.,
         2005). Where nothing was measured, and for the other metrics, it is the prediction itself.
+
+        Raises:
+            UnknownNameError: No such metric.
+            BadInputError: A probability that is not within 0 and 1.
         """
+        check_probability(probability)
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
         if metric == "latency_ms":
@@ -271,6 +249,7 @@ class CostModel(ABC):
             return self.peak_memory_bytes(genes)
         if metric == "flash_bytes":
             return self.flash_bytes(genes)
+        genes = checked_genes(self.space, genes)
         return self._energy_mj(genes, self.latency_ms(genes))
 
     def extremes(self, metric: str) -> tuple[tuple[float, Genes], tuple[float, Genes]] | None:
@@ -307,6 +286,7 @@ class CostModel(ABC):
         (`latency_models.memory`). Every value takes as many bytes as the target's precision says;
         a model that knows better what runs says so in `weight_bytes` and `activation_bytes`.
         """
+        genes = checked_genes(self.space, genes)
         return self.memory.ram_bytes(genes, self._weights(genes)).astype(np.float64)
 
     @cached_property
@@ -317,7 +297,7 @@ class CostModel(ABC):
 
     def flash_bytes(self, genes: Genes) -> Values:
         """What the weights take, in flash on a microcontroller and in the file elsewhere."""
-        return self._weights(genes).astype(np.float64)
+        return self._weights(checked_genes(self.space, genes)).astype(np.float64)
 
     def _weights(self, genes: Genes) -> npt.NDArray[np.int64]:
         codes = self.lowering.tabulation.codes(genes)
@@ -340,7 +320,7 @@ class CostModel(ABC):
         Args:
             row: Genes of one architecture.
         """
-        codes = self.lowering.tabulation.codes(np.atleast_2d(row))
+        codes = self.lowering.tabulation.codes(checked_genes(self.space, row))
         latencies = self._parts_ms(codes)[:, 0]
         flat = self.lowering.tabulation.columns
         return [
@@ -385,19 +365,7 @@ class CostModel(ABC):
 
     def record(self, genes: Genes) -> dict[str, Any]:
         """The costs of one architecture as JSON-ready values with their sources."""
-        costs = self.costs(np.atleast_2d(genes))
-        one = {name: float(getattr(costs, name)[0]) for name in Costs.__slots__}
-        interval = [one.pop("latency_low_ms"), one.pop("latency_high_ms")]
-        energies = [one.pop("energy_low_mj"), one.pop("energy_high_mj")]
-        coverage = {name: one.pop(name) for name in ("measured", "interpolated", "analytic")}
-        return {
-            **one,
-            "latency_interval_90_ms": interval if np.isfinite(interval).all() else None,
-            "energy_interval_mj": energies if np.isfinite(energies).all() else None,
-            "coverage": coverage,
-            "latency_source": self.latency_source,
-            "energy_source": self.energy_source,
-        }
+        return recorded(self.costs(genes), self.latency_source, self.energy_source)
 
     def _energy_mj(self, genes: Genes, latency_ms: Values) -> Values:
         dynamic, _ = self._energy_lookup(genes)

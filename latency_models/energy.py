@@ -23,6 +23,7 @@ from deployment import Lowering
 from hardware_profiles import Target, with_reference_energy
 from latency_models.ceiling import BYTES_PER_VALUE
 from latency_models.costs import CostModel
+from latency_models.inputs import measured_values
 from records import BadInputError
 from search_spaces import Genes
 
@@ -70,10 +71,16 @@ def with_measured_energy(costs: Model, genes: Genes, energies_mj: npt.ArrayLike)
         energies_mj: What one run of each took, length `n`.
 
     Raises:
-        BadInputError: Too few networks, or energies that are no positive numbers.
+        BadInputError: Too few networks, energies that are no positive numbers, or a cost model
+            without kernels, such as an accelerator's or one from end to end.
     """
+    if not isinstance(costs, CostModel):
+        raise BadInputError(
+            "the energy of kernels is fitted: a CostModel of a network on a target is needed, got "
+            f"{type(costs).__name__}"
+        )
     rows = costs.space.gene_space.check(genes)
-    measured: Values = np.array(energies_mj, np.float64)
+    measured: Values = measured_values("energies", energies_mj)
     if len(rows) < MIN_POINTS or measured.shape != (len(rows),):
         raise BadInputError(
             f"a fit needs at least {MIN_POINTS} networks and an energy for each, got {len(rows)} "

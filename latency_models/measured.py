@@ -20,7 +20,9 @@ from deployment import KINDS, Runner, Timing
 from deployment.kernel_descriptions import DescribedLowering
 from deployment.quantised import DYNAMIC_KINDS, MODES
 from hardware_profiles import Target
-from latency_models.costs import CostModel, Values, channel_block
+from latency_models.cost_records import Values
+from latency_models.costs import CostModel, channel_block
+from latency_models.inputs import check_space, check_target, measured_values
 from latency_models.intervals import ratios_for
 from latency_models.kernel_fit import FOLDS, MIN_NETWORKS, KernelFit, Measurements
 from latency_models.measurement_files import FORMAT, read_measurements, write_measurements
@@ -67,12 +69,14 @@ class MeasuredCostModel(CostModel):
     ) -> None:
         if quantisation not in MODES:
             raise unknown_name("quantisation", quantisation, MODES)
+        check_space(space)
+        check_target(target)
         super().__init__(space, target, runner, lowering or lowered(space, target))
         self.timings: tuple[Timing, ...] = ()  # raw, where `calibrate` took them
         self.quantisation = quantisation
         self.others = tuple(others)
         self.genes = space.gene_space.check(genes)
-        self.measured_ms: Values = np.array(latencies_ms, np.float64)
+        self.measured_ms: Values = measured_values("latencies", latencies_ms)
         own = Measurements(lowering=self.lowering, genes=self.genes, latencies_ms=self.measured_ms)
         self.fit = KernelFit((own, *self.others))
 

@@ -22,12 +22,42 @@ from deployment.memory_plan import planned
 from deployment.memory_steps import MemorySteps, in_order
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE
+from latency_models.inputs import check_target
+from records import BadInputError
 from search_spaces import Genes, SearchSpace
 
 Counts = npt.NDArray[np.int64]
 
 CHUNK = 512
 """Networks that are planned together; more do not fit a cache."""
+
+
+def device_limits(target: Target) -> dict[str, float]:
+    """What a target's memories hold, as `limits=` of a problem takes it.
+
+        Problem(space, accuracy, [costs], limits={**device_limits(target), "latency_ms": 50})
+
+    On a microcontroller `peak_memory_bytes` is all of its RAM and `flash_bytes` all of its flash;
+    elsewhere `peak_memory_bytes` is the main memory. The program and the runtime need their share
+    of it too: take it off where it counts. A limit by metric alone holds on every target of a
+    problem; for one of several, use the pair (metric, target name) as the key.
+
+    Raises:
+        BadInputError: The profile knows the size of neither.
+    """
+    check_target(target)
+    profile = target.profile
+    ram = profile.ram_bytes
+    if ram is None and profile.main_memory is not None:
+        ram = profile.main_memory.size_bytes
+    known = {"peak_memory_bytes": ram, "flash_bytes": profile.flash_bytes}
+    limits = {metric: size.value for metric, size in known.items() if size is not None}
+    if not limits:
+        raise BadInputError(
+            f"the profile of {profile.name!r} tells the size of no memory: add ram_bytes, "
+            "flash_bytes or the size of its main memory"
+        )
+    return limits
 
 
 class MemoryModel:

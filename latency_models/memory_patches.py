@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latency_models.inputs import checked_genes
 from records import BadInputError, unknown_name
 from search_spaces import Genes, SearchSpace, peak_alive
 
@@ -75,9 +76,10 @@ class PatchPlan:
         names = [node.name for node in space.nodes]
         if until not in names:
             raise unknown_name("layer", until, names)
-        if patches < 1 or bytes_per_value < 1:
+        if not all(type(value) is int and value >= 1 for value in (patches, bytes_per_value)):
             raise BadInputError(
-                f"patches and bytes_per_value must be >= 1, got {patches} and {bytes_per_value}"
+                "patches and bytes_per_value must be whole and >= 1, got "
+                f"{patches!r} and {bytes_per_value!r}"
             )
         self.space = space
         self.cut = names.index(until)
@@ -104,10 +106,10 @@ class PatchPlan:
         """The costs of an `n x d` array of genes.
 
         Raises:
-            BadInputError: A network whose map is smaller than the patches are many, or in which
-                something behind the cut reads a layer before it.
+            BadInputError: Genes that are none of the space's, a network whose map is smaller than
+                the patches are many, or in which something behind the cut reads a layer before it.
         """
-        table = self.space.layer_table(genes)
+        table = self.space.layer_table(checked_genes(self.space, genes))
         columns = {
             name: table.column(name).T
             for name in ("active", "kernel", "stride", "padding", "dilation", "channels",

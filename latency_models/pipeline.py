@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from latency_models.cost_records import Costs, recorded
 from latency_models.costs import CostModel
+from latency_models.inputs import checked_genes
 from latency_models.on_demand import OnDemand
 from records import BadInputError
 from search_spaces import Architecture, Genes
@@ -54,11 +56,14 @@ class PipelineCost:
 def encoded_image(source: str | Path | tuple[int, int], seed: int = 0) -> bytes:
     """The bytes of an image file, or of a JPEG of that width and height made for the purpose.
 
-    The made one is smooth with a little noise, as photographs are; a real file is the better test.
+    A size is a pair (width, height) or such as "640x480", where there is no file of that name. The
+    made one is smooth with a little noise, as photographs are; a real file is the better test.
 
     Raises:
         BadInputError: No such file, or a size without pixels.
     """
+    if isinstance(source, str) and not Path(source).exists():
+        source = parse_size(source) or source
     if not isinstance(source, tuple):
         path = Path(source)
         if not path.is_file():
@@ -90,6 +95,10 @@ def measure_pipeline(
     Raises:
         BadInputError: No image that Pillow can decode, or numbers below 1.
     """
+    if not isinstance(encoded, bytes):
+        raise BadInputError(
+            f"the bytes of an image's file are needed, got {encoded!r}: use encoded_image"
+        )
     if side < 1 or rounds < 1 or channels not in (1, 3):
         raise BadInputError(
             f"side and rounds must be >= 1 and channels 1 or 3, got {side}, {rounds}, {channels}"
@@ -103,7 +112,9 @@ def measure_pipeline(
     try:
         image = decode()
     except OSError as error:
-        raise BadInputError(f"Pillow cannot decode this image: {error}") from error
+        raise BadInputError(
+            f"Pillow cannot decode these {len(encoded)} bytes: give the bytes of an image's file"
+        ) from error
     small = image.resize((side, side), Image.Resampling.BILINEAR)
 
     def normalise() -> npt.NDArray[np.float32]:
@@ -131,26 +142,45 @@ class EndToEndCosts:
 
     Args:
         costs: The cost model of the network alone.
-        pipeline_ms: For each side that networks may ask for the milliseconds of one image.
+        pipeline_ms: For each side that networks may ask for the milliseconds of one image, or
+            what `measure_pipeline` found.
 
     Raises:
-        BadInputError: A side without a time, when it is asked for.
+        BadInputError: A cost model without a target's kernels; a time that is no number of at
+            least 0; a side without a time, when it is asked for.
     """
 
     metrics: tuple[str, ...]
 
-    def __init__(self, costs: CostModel, pipeline_ms: Mapping[int, float]) -> None:
-        self.costs = costs
-        self.pipeline_ms = dict(pipeline_ms)
+    def __init__(self, costs: CostModel, pipeline_ms: Mapping[int, float | PipelineCost]) -> None:
+        if not isinstance(costs, CostModel):
+            raise BadInputError(f"a CostModel is needed, got {type(costs).__name__}")
+        self.alone = costs
+        self.pipeline_ms = {side: _milliseconds(side, ms) for side, ms in pipeline_ms.items()}
         self.metrics = costs.metrics
 
     @property
     def target_name(self) -> str:
-        return self.costs.target_name
+        return self.alone.target_name
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The metrics that no measurement supports."""
+        return self.alone.unmeasured
+
+    @property
+    def latency_source(self) -> str:
+        """What the latency rests on, in words for reports."""
+        return f"{self.alone.latency_source}; with what is done to the images, timed here"
+
+    @property
+    def energy_source(self) -> str:
+        """What the energy rests on, in words for reports."""
+        return f"{self.alone.energy_source}; of the network alone"
 
     def added_ms(self, genes: Genes) -> Values:
         """What is added for each network, for the whole batch."""
-        sides = network_sides(self.costs, genes)
+        sides = network_sides(self.alone, genes)
         lacking = sorted(set(sides.tolist()) - set(self.pipeline_ms))
         if lacking:
             raise BadInputError(
@@ -158,11 +188,11 @@ class EndToEndCosts:
                 f"are: {', '.join(map(str, sorted(self.pipeline_ms))) or 'none'}"
             )
         each = np.array([self.pipeline_ms[side] for side in sides.tolist()], np.float64)
-        return each * self.costs.target.batch_size
+        return each * self.alone.target.batch_size
 
     def predict(self, genes: Genes) -> Mapping[str, Values]:
         """As the network alone, with the images' time added to the latency."""
-        alone = self.costs.predict(genes)
+        alone = self.alone.predict(genes)
 
         def function(name: str) -> Callable[[], Values]:
             if name == "latency_ms":
@@ -171,17 +201,41 @@ class EndToEndCosts:
 
         return OnDemand({name: function(name) for name in alone})
 
+    def latency_ms(self, genes: Genes) -> Values:
+        """The latency alone, length `n`."""
+        return self.alone.latency_ms(genes) + self.added_ms(genes)
+
+    def costs(self, genes: Genes) -> Costs:
+        """All costs: latency and its interval with the images' time, the rest as it was.
+
+        Energy and memory are the network's, and so are the shares of measured kernels.
+        """
+        alone, added = self.alone.costs(genes), self.added_ms(genes)
+        return replace(
+            alone,
+            latency_ms=alone.latency_ms + added,
+            latency_low_ms=alone.latency_low_ms + added,
+            latency_high_ms=alone.latency_high_ms + added,
+        )
+
+    def record(self, genes: Genes) -> dict[str, Any]:
+        """The costs of one architecture as JSON-ready values, with the images' part by itself."""
+        return {
+            **recorded(self.costs(genes), self.latency_source, self.energy_source),
+            "images_ms": float(self.added_ms(genes)[0]),
+        }
+
     def bound(self, metric: str, genes: Genes, probability: float = 0.95) -> Values:
         """As the network alone, with the images' time added to the latency."""
-        bound = self.costs.bound(metric, genes, probability)
+        bound = self.alone.bound(metric, genes, probability)
         return bound + self.added_ms(genes) if metric == "latency_ms" else bound
 
     def extremes(self, metric: str) -> tuple[tuple[float, Genes], tuple[float, Genes]] | None:
         """Those of the network alone; of the latency only where all images have one side."""
-        found = self.costs.extremes(metric)
+        found = self.alone.extremes(metric)
         if metric != "latency_ms" or found is None:
             return found
-        if any(node.operator == "resize" for node in self.costs.space.nodes):
+        if any(node.operator == "resize" for node in self.alone.space.nodes):
             return None
         (low, low_genes), (high, high_genes) = found
         added = float(self.added_ms(np.atleast_2d(low_genes))[0])
@@ -191,7 +245,16 @@ class EndToEndCosts:
         self, subnet: Any, architecture: Architecture, folder: Path, facts: Mapping[str, Any]
     ) -> Any:
         """Exports the network; the bundle's predictions are those of the network alone."""
-        return self.costs.deploy(subnet, architecture, folder, facts)
+        return self.alone.deploy(subnet, architecture, folder, facts)
+
+
+def _milliseconds(side: int, cost: float | PipelineCost) -> float:
+    found = cost.total_ms if isinstance(cost, PipelineCost) else cost
+    if not isinstance(found, int | float) or not 0 <= found < float("inf"):
+        raise BadInputError(
+            f"the time of images of side {side} must be a number of at least 0, got {cost!r}"
+        )
+    return float(found)
 
 
 def network_sides(costs: CostModel, genes: Genes) -> npt.NDArray[np.int64]:
@@ -200,6 +263,7 @@ def network_sides(costs: CostModel, genes: Genes) -> npt.NDArray[np.int64]:
     A network that first resizes its images to a side of its own can be given them so.
     """
     space = costs.space
+    genes = checked_genes(space, genes)
     sides = np.full(len(genes), space.nodes[0].attributes["height"])
     table = space.layer_table(genes)
     for index, node in enumerate(space.nodes):

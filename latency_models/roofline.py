@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from latency_models.costs import CostModel, Values
+from latency_models.cost_records import Values
+from latency_models.costs import CostModel
 
 
 class RooflineCostModel(CostModel):

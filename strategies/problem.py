@@ -22,6 +22,11 @@ from strategies.protocols import LATENCY, CostModel, Evaluator, Floats
 
 logger = logging.getLogger(__name__)
 
+UNMEASURED = (
+    "this cost is modelled and no measurement supports it, so the limit says which networks need "
+    "less, not that they need that"
+)
+
 Limits: TypeAlias = Mapping[str | tuple[str, str], float]
 
 
@@ -81,13 +86,17 @@ class Problem:
                 by_key[metric, target] = _limit(key, limit)
         constraints = [Constraint(metric=m, target=t, limit=v) for (m, t), v in by_key.items()]
         object.__setattr__(self, "constraints", tuple(constraints))
-        for constraint in constraints:
-            if constraint.metric in getattr(self.cost(constraint.target), "unmeasured", ()):
-                logger.warning(
-                    "%s: this cost is modelled and no measurement supports it, so the limit says "
-                    "which networks need less, not that they need that",
-                    constraint,
-                )
+        for constraint in self.unmeasured_limits:
+            logger.warning("%s: %s", constraint, UNMEASURED)
+
+    @property
+    def unmeasured_limits(self) -> tuple[Constraint, ...]:
+        """The limits on costs that no measurement supports."""
+        return tuple(
+            c
+            for c in self.constraints
+            if c.metric in getattr(self.cost(c.target), "unmeasured", ())
+        )
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ from hardware_profiles import Accelerator
 from latency_models.accelerator.counts import LIMITS, DoesNotFitError
 from latency_models.accelerator.layer_costs import LayerCosts, layer_costs
 from latency_models.accelerator.sums import merge_rows
+from latency_models.inputs import check_space, checked_genes
 from records import BadInputError, new_folder, unknown_name, write_bytes, write_json
 from search_spaces import Architecture, Expression, Genes, SearchSpace, Tabulation, least
 from search_spaces.expression import Dim, choices_of, evaluate
@@ -120,6 +121,12 @@ class AcceleratorCostModel:
         batch_size: int = 1,
         tabulated: bool | None = None,
     ) -> None:
+        check_space(space)
+        if not isinstance(device, Accelerator):
+            raise BadInputError(
+                f"an Accelerator is needed, such as eyeriss_like(), got {device!r}; for a Target "
+                "there are RooflineCostModel and calibrate"
+            )
         if batch_size < 1:
             raise BadInputError(f"batch_size must be at least 1, got {batch_size}")
         self.space = space
@@ -149,7 +156,11 @@ class AcceleratorCostModel:
         """The metrics by name, arrays of length `n`, for an `n x d` array.
 
         Latency and energy are infinite where a layer does not fit on the device.
+
+        Raises:
+            BadInputError: Genes that are none of the space's.
         """
+        genes = checked_genes(self.space, genes)
         if self.is_tabulated:
             codes = self._table.codes(genes)
             sums = {name: self._table.columns[name][codes].sum(axis=0) for name in _SUMMED}
@@ -159,6 +170,7 @@ class AcceleratorCostModel:
 
     def latency_ms(self, genes: Genes) -> Values:
         """The latency alone, length `n`."""
+        genes = checked_genes(self.space, genes)
         if not self.is_tabulated:
             return self._direct(genes)["latency_ms"]
         codes = self._table.codes(genes)
@@ -166,6 +178,7 @@ class AcceleratorCostModel:
 
     def area_kgates(self, genes: Genes) -> Values:
         """The proxy for the device's area, length `n`, in thousands of gates."""
+        genes = checked_genes(self.space, genes)
         return np.asarray(self._device_of(genes)["area_kgates"], np.float64)
 
     def bound(self, metric: str, genes: Genes, probability: float = 0.95) -> Values:
@@ -213,7 +226,7 @@ class AcceleratorCostModel:
         Raises:
             DoesNotFitError: A layer does not fit; it and the memory are named.
         """
-        genes = np.atleast_2d(row)
+        genes = checked_genes(self.space, row)
         table = self.space.layer_table(genes)
         device = self._device_of(genes)
         layers = {name: column[table.codes[:, 0]] for name, column in table.flat.items()}
@@ -261,7 +274,7 @@ class AcceleratorCostModel:
 
     def record(self, genes: Genes) -> dict[str, Any]:
         """The costs of one architecture as JSON-ready values with their sources."""
-        values = self.predict(np.atleast_2d(genes))
+        values = self.predict(genes)
         return {
             **{name: float(values[name][0]) for name in self.metrics},
             "latency_source": self.latency_source,

@@ -20,6 +20,7 @@ from latency_models.calibration import (
     calibration_networks,
     random_weights_model,
 )
+from latency_models.inputs import check_space, check_target
 from latency_models.kernel_costs.choosing import COPIES_TRIED, Candidate, Candidates, Timed
 from latency_models.kernel_costs.table import KERNEL, NETWORK, MeasuredKernels, TimedFile
 from records import BadInputError, HwnasError, generator, unknown_name
@@ -120,8 +121,11 @@ def _check(
 ) -> None:
     if not spaces:
         raise BadInputError("measure_kernels needs a space whose kernels are to be timed")
-    if not budget_s > 0:
-        raise BadInputError(f"budget_s must be positive, got {budget_s}")
+    for space in spaces:
+        check_space(space)
+    check_target(target)
+    if not isinstance(budget_s, int | float) or not budget_s > 0:
+        raise BadInputError(f"budget_s must be positive, in seconds, got {budget_s!r}")
     if networks < 0:
         raise BadInputError(f"networks must be >= 0, got {networks}")
     if choice not in CHOICES:

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from deployment import KINDS, Runner
 from deployment.kernel_descriptions import DESCRIPTION, DescribedLowering, as_descriptions
 from hardware_profiles import Target
-from latency_models.costs import CostModel, Values, channel_block
+from latency_models.cost_records import Values
+from latency_models.costs import CostModel, channel_block
+from latency_models.inputs import check_space, check_target
 from latency_models.kernel_costs.calibration import Calibration, calibrated
 from latency_models.kernel_costs.regression import MOST_SUMS, KernelRegression, Known, Rows
 from latency_models.kernel_costs.table import KERNEL, NETWORK, MeasuredKernels
@@ -45,6 +47,8 @@ class KernelTableCostModel(CostModel):
         table: MeasuredKernels,
         runner: Runner | None = None,
     ) -> None:
+        check_space(space)
+        check_target(target)
         table.check(target)
         if not table.rows(KERNEL):
             raise BadInputError("the kernel table has no kernels yet: run measure_kernels first")

@@ -297,6 +297,8 @@ def test_ssh_and_adb_are_what_one_would_type():
         ({"folder": "$(reboot)"}, "may hold"),
         ({"folder": "-rf"}, "may hold"),
         ({"timeout_s": 0}, "timeout_s must be positive"),
+        ({"timeout_s": "60"}, "timeout_s must be positive"),
+        ({"retries": 1.5}, "retries"),
         ({"retries": -1}, "got 60, -1 and 0.0"),
     ],
 )

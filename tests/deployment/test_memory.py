@@ -11,7 +11,7 @@ from deployment.memory_arena import ROUNDING, Arena
 from deployment.memory_plan import planned
 from deployment.memory_steps import NOBODY, MemorySteps, Schedule, in_order
 from hardware_profiles.machine import instruction_sets
-from records import BadInputError, CorruptFileError
+from records import BadInputError, CorruptFileError, MissingFileError
 from search_spaces import CNNSpace, HybridSpace, ViTSpace
 from search_spaces.standard import standard_space
 from supernet import Subnet
@@ -244,3 +244,8 @@ def test_without_kept_buffers_tensors_live_from_writing_to_last_reading():
             for t in range(steps)
         ]
         assert planned(schedule, keeps_buffers=False).peak_bytes.tolist() == [max(alive)]
+
+
+def test_a_file_that_is_not_there_is_missed(tmp_path):
+    with pytest.raises(MissingFileError, match=r"there is no model .*none\.onnx"):
+        activation_peak(tmp_path / "none.onnx")

@@ -10,7 +10,7 @@ from deployment.node_profile import NodeProfile
 from experiments.explain import explain_file, explained
 from experiments.explain_command import explain
 from experiments.explain_picture import save_picture
-from records import BadInputError, MissingFileError
+from records import BadInputError, MissingFileError, StorageError
 from search_spaces import CNNSpace
 from supernet import Subnet
 from tests.latency_models.doubles import TARGET
@@ -101,3 +101,23 @@ def test_what_cannot_be_explained_is_refused(model, tmp_path):
         explain(model, "local", space="cnn")
     with pytest.raises(BadInputError, match="either a model or"):
         explain(None, "local")
+
+
+def test_predicted_times_show_the_roofline_instead_of_a_gap(model, capsys):
+    explain(model, "raspberry-pi-4")
+    printed = capsys.readouterr().out
+    assert "compute ms" in printed
+    assert "memory ms" in printed
+    assert "gap to ceiling" not in printed
+
+
+def test_options_that_cannot_be_are_refused_before_any_work(model, tmp_path):
+    with pytest.raises(BadInputError, match="top must be 0"):
+        explain(model, "local", top=-1)
+    with pytest.raises(BadInputError, match=r"\.png, \.svg, \.pdf by its suffix"):
+        explain(tmp_path / "none.onnx", "local", out=tmp_path / "a.txt")
+    with pytest.raises(BadInputError, match="quantise the file"):
+        explain_file(model, "local", precision="int8")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        explain(model, "raspberry-pi-4", out=tmp_path / "file" / "a.png")

@@ -95,11 +95,20 @@ def test_energies_scale_with_a_mac():
         ({"rows": "8"}, "rows of 'a' must be a number"),
         ({"name": ""}, "needs a name"),
         ({"dataflow": "weights"}, "'weights'"),
+        ({"clock_ghz": float("nan")}, "clock_ghz of 'a' must be a number, and finite"),
+        ({"rows": float("inf")}, "rows of 'a' must be a number, and finite"),
+        ({"energies": 3}, "must be AccessEnergies"),
     ],
 )
 def test_devices_that_cannot_be_are_refused(changes, message):
     with pytest.raises(BadInputError, match=message):
         Accelerator(**{"name": "a", "rows": 8, "columns": 8, **changes})
+
+
+@pytest.mark.parametrize("wrong", [0, float("inf"), float("nan"), "1"])
+def test_energies_that_cannot_be_are_refused(wrong):
+    with pytest.raises(BadInputError, match="mac_pj must be positive and finite"):
+        AccessEnergies(mac_pj=wrong)
 
 
 def test_spaces_of_devices_that_cannot_be_are_refused():
@@ -113,6 +122,7 @@ def test_spaces_of_devices_that_cannot_be_are_refused():
             AcceleratorSpace(base=base, values=values)
     for values, message in (
         ({"rows": ()}, "needs values"),
+        ({"rows": 8}, "needs values to choose from, got 8"),
         ({"dataflow": "row"}, "needs values"),
         ({"rows": (0, 8)}, "must be positive"),
     ):

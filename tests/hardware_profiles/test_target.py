@@ -110,3 +110,8 @@ def test_local_target_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Target(profile=pi()).is_local
     assert not Target(profile=pi(machine="another")).is_local
     assert len({target, local_target(batch_size=16)}) == 1
+
+
+def test_a_name_is_no_profile() -> None:
+    with pytest.raises(BadInputError, match=r"profile must be a Profile.*got 'raspberry-pi-4'"):
+        Target(profile="raspberry-pi-4")  # type: ignore[arg-type]

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from hardware_profiles import Target, device
-from latency_models import RooflineCostModel
+from latency_models import RooflineCostModel, device_limits
 from latency_models.memory import MemoryModel
 from latency_models.on_demand import OnDemand
+from records import BadInputError
 from search_spaces import CNNSpace, SearchSpace
 from search_spaces.blocks import classifier
 from search_spaces.expression import is_equal
 from strategies import InfeasibleConstraintError, Problem, check_feasible
-from tests.latency_models.doubles import CNN, TARGET
+from tests.latency_models.doubles import CNN, PROFILE, TARGET
 from tests.strategies.doubles import FormulaAccuracy
 
 INT8 = replace(TARGET, precision="int8")
@@ -104,3 +105,13 @@ def test_values_are_computed_once_and_only_if_asked_for():
     assert asked == ["a"]
     with pytest.raises(KeyError):
         values["c"]
+
+
+def test_limits_of_a_device_are_its_ram_and_flash():
+    small = Target(profile=device("stm32f746"), runtime="tflite-micro", precision="int8")
+    assert device_limits(small) == {"peak_memory_bytes": 327680, "flash_bytes": 1048576}
+    assert device_limits(TARGET) == {"peak_memory_bytes": 1 << 30}
+    with pytest.raises(BadInputError, match="tells the size of no memory"):
+        device_limits(Target(profile=replace(PROFILE, memory=(), pj_per_byte={})))
+    with pytest.raises(BadInputError, match="a Target is needed"):
+        device_limits(device("stm32f746"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latency_models import RooflineCostModel
+from latency_models import MeasuredCostModel, RooflineCostModel
 from latency_models.pipeline import (
     EndToEndCosts,
     PipelineCost,
@@ -15,7 +15,7 @@ from latency_models.pipeline import (
     network_sides,
     parse_size,
 )
-from records import BadInputError
+from records import BadInputError, json_text
 from search_spaces.standard import standard_space
 from strategies import Problem, check_feasible
 from tests.latency_models.doubles import CNN, TARGET
@@ -89,3 +89,39 @@ def test_each_resolution_has_its_own_constant():
     costs = EndToEndCosts(model, {side: side / 10 for side in set(sides.tolist())})
     np.testing.assert_allclose(costs.added_ms(genes), sides / 10)
     assert costs.extremes("latency_ms") is None
+
+
+def test_costs_and_record_count_the_images_in_latency_and_interval_alone():
+    measured = MeasuredCostModel(CNN, TARGET, GENES, MODEL.latency_ms(GENES) * 2)
+    measure = PipelineCost(decode_ms=2.0, resize_ms=0.25, normalise_ms=0.25, transfer_ms=0.0)
+    costs = EndToEndCosts(measured, {16: measure})
+    alone, whole = measured.costs(GENES), costs.costs(GENES)
+    for name in ("latency_ms", "latency_low_ms", "latency_high_ms"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(alone, name) + 2.5)
+    np.testing.assert_allclose(costs.latency_ms(GENES), whole.latency_ms, rtol=1e-6)
+    np.testing.assert_array_equal(whole.energy_mj, alone.energy_mj)
+    before, after = measured.record(GENES[3]), costs.record(GENES[3])
+    assert after["images_ms"] == 2.5
+    assert after["latency_ms"] == pytest.approx(before["latency_ms"] + 2.5)
+    low, high = after["latency_interval_90_ms"]
+    assert low <= after["latency_ms"] <= high
+    assert after["latency_source"].startswith(before["latency_source"])
+    assert after["coverage"] == before["coverage"]
+    assert costs.unmeasured == measured.unmeasured == ("energy_mj",)
+    json_text(after)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), "1"])
+def test_a_time_of_images_is_a_number(wrong):
+    with pytest.raises(BadInputError, match="images of side 16 must be a number"):
+        EndToEndCosts(MODEL, {16: wrong})
+
+
+def test_a_size_may_be_text_and_mistakes_say_what_is_needed():
+    assert encoded_image("40x30") == encoded_image((40, 30))
+    with pytest.raises(BadInputError, match="use encoded_image"):
+        measure_pipeline("a.jpg", 16)
+    with pytest.raises(BadInputError, match="cannot decode these 4 bytes"):
+        measure_pipeline(b"none", 16)
+    with pytest.raises(BadInputError, match="a CostModel is needed, got EndToEndCosts"):
+        EndToEndCosts(EndToEndCosts(MODEL, {}), {16: 1.0})

@@ -99,3 +99,11 @@ def test_measured_says_what_it_needs():
         Measured(value=None, status="failed")
     with pytest.raises(BadInputError, match="'ok' or 'failed'"):
         Measured(value=0.5, status="good")
+
+
+def test_limits_on_costs_without_a_measurement_are_named():
+    modelled = LayerCost(SPACE, "board")
+    modelled.unmeasured = ("energy_mj",)
+    costs = [modelled, LayerCost(SPACE, "phone")]
+    found = problem({"energy_mj": 5, "latency_ms": 2}, costs).unmeasured_limits
+    assert [(c.metric, c.target) for c in found] == [("energy_mj", "board")]
