@@ -1,8 +1,9 @@
 """Cells of NAS-Bench-201 as a device may run them: with or without their dead edges.
 
-An edge is live where a path leads over it from the input to the output of the cell. Training
-frameworks run dead edges all the same; compilers and mobile runtimes remove them. Which of the
-two a device does is unknown before it is measured, so a cell is described both ways.
+An edge is live where its result is used: where a path leads on from it to the output of the cell.
+Training frameworks run dead edges all the same; exporters and compilers remove them. An edge that
+nothing but zeros reaches is live: it has the work of any other, and mobile runtimes do it. Whether
+a device removes dead edges is unknown before it is measured, so a cell is described both ways.
 """
 
 from __future__ import annotations
@@ -30,20 +31,14 @@ def live_genes(genes: Genes) -> Genes:
     """The genes of `n` cells with every dead edge set to `none`, an `n x 6` array.
 
     >>> live_genes(np.array([[3, 0, 0, 2, 0, 3]], np.int16)).tolist()
-    [[0, 0, 0, 2, 0, 0]]
+    [[0, 0, 0, 2, 0, 3]]
     """
     there = genes != _NONE
-    reached = np.zeros((len(genes), _NODES), bool)
     leads_on = np.zeros((len(genes), _NODES), bool)
-    reached[:, 0] = leads_on[:, -1] = True
-    for j, (node, source) in enumerate(EDGES):
-        reached[:, node] |= there[:, j] & reached[:, source]
+    leads_on[:, -1] = True
     for j, (node, source) in reversed(list(enumerate(EDGES))):
         leads_on[:, source] |= there[:, j] & leads_on[:, node]
-    live = [
-        there[:, j] & reached[:, source] & leads_on[:, node]
-        for j, (node, source) in enumerate(EDGES)
-    ]
+    live = [there[:, j] & leads_on[:, node] for j, (node, _) in enumerate(EDGES)]
     return np.asarray(np.where(np.stack(live, axis=1), genes, _NONE), np.int16)
 
 

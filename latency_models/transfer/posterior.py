@@ -1,15 +1,17 @@
-"""From a handful of measured latencies to all others: the prior's strengths averaged over.
+"""From a handful of measured latencies to all others: averages over what the prior leaves open.
 
 Strengths of the parts and of the noise are not fitted, for a handful of latencies does not decide
 them. They are drawn from a fixed log-normal prior with a Sobol sequence, and the draws are
 weighted by their marginal likelihood (importance sampling, so the same every time):
 
-    f(x) = sum_g w_g f_g(x),    w_g ~ N(y; m, K_g + N_g).
+    f(x) = sum_cg w_cg f_cg(x),    w_cg ~ N(y; m_c, K_cg + N_g).
 
-Each draw holds one Gaussian process without a disturbed measurement and one for each measured row
-where that row is disturbed (its noise is ten times the usual one), which bounds what a single bad
-reading can do. Where latencies are whole multiples of a step (a phone that reports milliseconds)
-the noise is no less than that of rounding, step^2 / 12.
+The centres `c` of the prior, all equally likely, are weighted with them: Bayesian model averaging
+over which known device the new one is like. Each draw holds one Gaussian process without a
+disturbed measurement and one for each measured row where that row is disturbed (its noise is ten
+times the usual one), which bounds what a single bad reading can do. Where latencies are whole
+multiples of a step (a phone that reports milliseconds) the noise is no less than that of
+rounding, step^2 / 12.
 
 All kernels have low rank: predicting costs n x parts x measured.
 """
@@ -24,7 +26,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from latency_models.transfer.features import Matrix
-from latency_models.transfer.prior import PARTS, DevicePrior
+from latency_models.transfer.prior import PARTS, DevicePrior, base
 
 STRENGTHS = {
     "devices": (0.5, 2.5),
@@ -39,9 +41,10 @@ STRENGTHS = {
 NOISE = (0.12, 3.0)
 """The same of the noise of one measured row."""
 
-_DRAWS = 512
+_DRAWS = 128
 _DISTURBED = 0.02  # prior probability that a given row is disturbed
 _DISTURBANCE = 10.0  # times the noise
+_LEAST_WEIGHT = 0.003  # a centre less likely than this, relative to the best, is left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,30 +76,76 @@ def predict(prior: DevicePrior, rows: npt.NDArray[np.intp], measured_ms: Matrix)
         rows: Which were measured, `k` positions.
         measured_ms: Their latencies, length `k`.
     """
-    unit = float(measured_ms.mean() / prior.mean[rows].mean())
-    kernels = [factor @ factor[rows].T for factor in prior.factors]  # n x k each
-    measured = np.stack([kernel[rows] for kernel in kernels])
-    strengths, noise = strength_draws()
-    squared = np.concatenate([np.ones((len(noise), 1)), strengths**2], axis=1)
-    rounding = _step(measured_ms) ** 2 / 12 / unit**2
-    noise_variance = noise**2 * prior.variance + rounding
-    difference = measured_ms / unit - prior.mean[rows]
-    draws = _Draws(squared, noise_variance, measured, difference)
-    mean = prior.mean.copy()
-    for kernel, coefficients in zip(kernels, draws.coefficients, strict=True):
-        mean += kernel @ coefficients
-    together = np.concatenate(kernels, axis=1)
-    scale = draws.prior_scale
-    variance = sum(
-        s * (factor**2).sum(axis=1) for s, factor in zip(scale, prior.factors, strict=True)
+    kernels = [factor @ factor[rows].T for factor in prior.parts]  # n x k each
+    centres = [
+        _Centre(prior, rows, measured_ms, kernels, mean, strength)
+        for mean, strength in prior.centres
+    ]
+    evidence = np.array([centre.draws.log_evidence for centre in centres])
+    evidence -= len(rows) * np.log([centre.unit for centre in centres])  # densities in ms
+    weights = np.exp(evidence - evidence.max())
+    weights[weights < _LEAST_WEIGHT] = 0
+    weights /= weights.sum()
+    found = [(w, c.prediction()) for w, c in zip(weights, centres, strict=True) if w > 0]
+    mean = np.sum([w * p.mean_ms for w, p in found], axis=0)
+    variance = np.sum(
+        [w * (p.deviation_ms**2 + (p.mean_ms - mean) ** 2) for w, p in found], axis=0
     )
-    variance = variance - ((together @ draws.known) * together).sum(axis=1)
-    variance = np.maximum(variance, 0) + draws.noise
-    return Prediction(mean_ms=mean * unit, deviation_ms=np.sqrt(variance) * unit)
+    return Prediction(mean_ms=mean, deviation_ms=np.sqrt(variance))
+
+
+class _Centre:
+    """One centre of the prior and what it makes of the measured rows.
+
+    Args:
+        prior: Over the `n` architectures.
+        rows: The `k` measured ones.
+        measured_ms: Their latencies.
+        kernels: Of each part an `n x k` array.
+        mean: The centre, length `n`.
+        strength: How strong the parts are around it.
+    """
+
+    def __init__(
+        self,
+        prior: DevicePrior,
+        rows: npt.NDArray[np.intp],
+        measured_ms: Matrix,
+        kernels: list[Matrix],
+        mean: Matrix,
+        strength: float,
+    ) -> None:
+        self._mean = mean
+        self.unit = float(measured_ms.mean() / self._mean[rows].mean())
+        factor = base(self._mean)
+        self._factors = (factor, *prior.parts)
+        self._kernels = [factor @ factor[rows].T, *kernels]
+        strengths, noise = strength_draws()
+        squared = (strength * strengths) ** 2
+        self.draws = _Draws(
+            np.concatenate([np.ones((len(noise), 1)), squared], axis=1),
+            noise**2 * prior.variance + _step(measured_ms) ** 2 / 12 / self.unit**2,
+            np.stack([kernel[rows] for kernel in self._kernels]),
+            measured_ms / self.unit - self._mean[rows],
+        )
+
+    def prediction(self) -> Prediction:
+        """The latencies of all architectures around this centre."""
+        draws, mean = self.draws, self._mean.copy()
+        for kernel, coefficients in zip(self._kernels, draws.coefficients, strict=True):
+            mean += kernel @ coefficients
+        together = np.concatenate(self._kernels, axis=1)
+        variance = sum(
+            s * (factor**2).sum(axis=1)
+            for s, factor in zip(draws.prior_scale, self._factors, strict=True)
+        )
+        variance = variance - ((together @ draws.known()) * together).sum(axis=1)
+        variance = np.maximum(variance, 0) + draws.noise
+        return Prediction(mean_ms=mean * self.unit, deviation_ms=np.sqrt(variance) * self.unit)
 
 
 class _Draws:
-    """The Gaussian processes of all draws on the `k` measured rows, weighted.
+    """The Gaussian processes of all draws around one centre on the `k` measured rows, weighted.
 
     With one row disturbed the inverse `B` of the covariance changes by a matrix of rank one, so
     these `k` further processes cost next to nothing:
@@ -125,21 +174,23 @@ class _Draws:
         prior = np.log([1 - _DISTURBED * k] + [_DISTURBED] * k)
         evidence = np.concatenate([plain[:, None], disturbed], axis=1) + prior
         weights = np.exp(evidence - evidence.max())
+        self.log_evidence = float(evidence.max() + np.log(weights.sum() / len(weights)))
         weights /= weights.sum()
         per_draw, shift = weights.sum(axis=1), weights[:, 1:] * change * alpha
         mean_alpha = per_draw[:, None] * alpha - np.einsum("gik,gk->gi", inverse, shift)
         self.coefficients = np.einsum("gp,gi->pi", squared, mean_alpha)
         self.prior_scale = per_draw @ squared
         self.noise = float(per_draw @ noise_variance)
-        self.known = self._known(squared, inverse, alpha, weights, change)
+        self._squared, self._inverse, self._alpha = squared, inverse, alpha
+        self._weights, self._change = weights, change
 
-    def _known(
-        self, squared: Matrix, inverse: Matrix, alpha: Matrix, weights: Matrix, change: Matrix
-    ) -> Matrix:
+    def known(self) -> Matrix:
         """The matrix that takes variance away: explained, less how far the draws disagree.
 
         A `(parts k) x (parts k)` array.
         """
+        squared, inverse, alpha = self._squared, self._inverse, self._alpha
+        weights, change = self._weights, self._change
         draws, parts = squared.shape
         k = alpha.shape[1]
         share = weights.sum(axis=1)[:, None, None]

@@ -4,16 +4,20 @@ The latency of architecture x, divided by its mean over what was measured, is
 
     f(x) = m(x) + a + b (m(x) - 1) + sum over parts p of  s_p g_p(x),    g_p ~ GP(0, F_p F_p'),
 
-where `m` is the mean of the known devices, each smoothed and divided by its own mean (the mean of
-all counts and all work where no device is known). The parts, each scaled so that it varies over
-architectures as much as `m` does when `s_p = 1`:
+where `m`, the *centre*, is one of several: the mean of the known devices, each smoothed and
+divided by its own mean (the mean of all counts and all work where no device is known); all counts
+alone and all work alone, for a device like no other; and, where two or more are known, any one of
+them, for a new device is often a near relative of a known one. Around one device the parts are
+half as strong. The parts, each scaled so that it varies over architectures as much as the mean of
+the devices does when `s_p = 1`:
 
-- `devices`: how each known device departs from `m`: the covariance of their latencies;
+- `devices`: how each known device departs from their mean: the covariance of their latencies;
 - `counts`, `work`: any linear function of the layers of each kind, and of the work in them;
 - `more_counts`, `more_work`: all counts, all work together, for no kind of layer is free;
 - `choices`: any linear function of the choices themselves.
 
-How much each counts is learnt from what is measured (`latency_models.transfer.posterior`).
+Which centre it is and how much each part counts is learnt from what is measured
+(`latency_models.transfer.posterior`).
 
 References:
     Bonilla, Chai & Williams, Multi-task Gaussian Process Prediction, NeurIPS 2007: the covariance
@@ -34,30 +38,43 @@ PARTS = ("devices", "counts", "work", "more_counts", "more_work", "choices")
 OFFSET, SLOPE = 0.3, 0.7
 """Standard deviations of `a` and `b`."""
 
+NEAR = 0.5
+"""How strong the parts are around a single device, in terms of those around the mean."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DevicePrior:
     """The prior over `n` architectures.
 
     Attributes:
-        mean: `m`, an array of length `n` with mean 1.
-        variance: The variance of `m` over the architectures: the unit of the parts.
+        mean: The mean of the known devices, an array of length `n` with mean 1.
+        physics: All counts, and all work, `n x 0` to `n x 2`, with mean 1.
+        devices: Each known device, `n x d`, with mean 1; none where fewer than two are known.
+        variance: The variance of `mean` over the architectures: the unit of the parts.
         parts: `F_p` of each part, `n x columns`; a part of which nothing is known has none.
     """
 
     mean: Matrix
+    physics: Matrix
+    devices: Matrix
     variance: float
     parts: tuple[Matrix, ...]
 
     @property
-    def base(self) -> Matrix:
-        """The columns of offset and slope, `n x 2`, scaled so that their weights are `N(0, 1)`."""
-        return np.stack([OFFSET * np.ones_like(self.mean), SLOPE * (self.mean - 1)], axis=1)
+    def centres(self) -> tuple[tuple[Matrix, float], ...]:
+        """The centres, each of length `n`, and how strong the parts are around it."""
+        wide = [self.mean, *self.physics.T]
+        return (*((c, 1.0) for c in wide), *((c, NEAR) for c in self.devices.T))
 
     @property
     def factors(self) -> tuple[Matrix, ...]:
-        """`base` and the parts."""
-        return (self.base, *self.parts)
+        """`base` of the mean, and the parts."""
+        return (base(self.mean), *self.parts)
+
+
+def base(centre: Matrix) -> Matrix:
+    """The columns of offset and slope, `n x 2`, scaled so that their weights are `N(0, 1)`."""
+    return np.stack([OFFSET * np.ones_like(centre), SLOPE * (centre - 1)], axis=1)
 
 
 def device_prior(features: ArchitectureFeatures, smooth_ms: Matrix) -> DevicePrior:
@@ -75,6 +92,7 @@ def device_prior(features: ArchitectureFeatures, smooth_ms: Matrix) -> DevicePri
     else:
         known = np.zeros((len(features), 0))
         mean = np.stack([np.ones(len(features)), *every]).mean(axis=0)
+    physics = np.stack(every, axis=1) if every else known[:, :0]
     mean = np.asarray(mean / mean.mean())
     variance = float(mean.var()) or 1.0
     parts = (
@@ -86,7 +104,11 @@ def device_prior(features: ArchitectureFeatures, smooth_ms: Matrix) -> DevicePri
         np.concatenate([features.choices, features.numbers], axis=1),
     )
     return DevicePrior(
-        mean=mean, variance=variance, parts=tuple(_scaled(part, variance) for part in parts)
+        mean=mean,
+        physics=physics / physics.mean(axis=0),
+        devices=known if known.shape[1] > 1 else known[:, :0],
+        variance=variance,
+        parts=tuple(_scaled(part, variance) for part in parts),
     )
 
 

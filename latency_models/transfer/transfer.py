@@ -94,6 +94,11 @@ class LatencyTransfer:
         other._prior = device_prior(self._features, other._smooth)
         return other
 
+    @property
+    def smoothed_ms(self) -> Matrix:
+        """The other devices' latencies without their noise, `n x devices`."""
+        return self._smooth[self._place]
+
     def choose(self, samples: int, seed: int) -> npt.NDArray[np.intp]:
         """The rows to measure, most telling first, an array of length `samples`.
 

@@ -10,7 +10,9 @@ def test_every_row_takes_most_variance_away_from_all_others():
     rng = np.random.default_rng(0)
     mean = rng.uniform(0.5, 1.5, 25)
     parts = tuple(rng.normal(0, 0.3, (25, p)) for p in (3, 2, 2, 1, 1, 5))
-    prior = DevicePrior(mean=mean / mean.mean(), variance=0.08, parts=parts)
+    mean = mean / mean.mean()
+    none = np.zeros((len(mean), 0))
+    prior = DevicePrior(mean=mean, physics=none, devices=none, variance=0.08, parts=parts)
     chosen = selection.choose_rows(prior, 6, np.random.default_rng(0))
 
     strengths = [1.0] + [posterior.STRENGTHS[name][0] for name in PARTS]
@@ -31,7 +33,9 @@ def test_a_shorter_choice_is_the_first_part_of_a_longer_one():
     rng = np.random.default_rng(1)
     mean = rng.uniform(0.5, 1.5, 40)
     parts = tuple(rng.normal(0, 0.3, (40, p)) for p in (3, 2, 2, 1, 1, 5))
-    prior = DevicePrior(mean=mean / mean.mean(), variance=0.08, parts=parts)
+    mean = mean / mean.mean()
+    none = np.zeros((len(mean), 0))
+    prior = DevicePrior(mean=mean, physics=none, devices=none, variance=0.08, parts=parts)
     long = selection.choose_rows(prior, 8, np.random.default_rng(3))
     short = selection.choose_rows(prior, 4, np.random.default_rng(3))
     assert long[:4].tolist() == short.tolist()

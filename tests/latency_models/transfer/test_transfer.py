@@ -40,7 +40,7 @@ def test_a_mixture_of_known_devices_is_found_from_three_networks(transfer, devic
     known = transfer.with_sources([0, 1, 2, 4, 5, 6])
     rows = known.choose(3, seed=0)
     predicted = known.predict(rows, devices[rows, 3])
-    assert spearman(predicted.latency_ms, devices[:, 3]) > 0.99
+    assert spearman(predicted.latency_ms, devices[:, 3]) > 0.98
     np.testing.assert_allclose(predicted.latency_ms, devices[:, 3], rtol=0.1)
 
 
