@@ -1,7 +1,7 @@
 """Runs every benchmark one after the other: `python -m experiments.benchmarks [FOLDER]`.
 
-Those that train for hours run with `--long` alone; they keep what they have done and go on where
-they were interrupted.
+Those that take long run with `--long` alone; those that train keep what they have done and go on
+where they were interrupted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("throughput", "extraction", "latency", "supernet_speed", "quickstart")
-LONG = ("supernet_quality", "hand_made")
+BENCHMARKS = (
+    "throughput",
+    "extraction",
+    "latency",
+    "latency_local",
+    "cost_speed",
+    "memory_model",
+    "energy_model",
+    "supernet_speed",
+    "quickstart",
+)
+LONG = ("kernel_table", "latency_transfer", "supernet_quality", "hand_made")
 
 
 def main() -> None:
     """Each in a process of its own, with its JSON in the folder if one is given."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks")
     parser.add_argument("folder", type=Path, nargs="?", help="where to write JSON files")
-    parser.add_argument("--long", action="store_true", help=f"those of hours: {', '.join(LONG)}")
+    parser.add_argument("--long", action="store_true", help=f"those that take long: {', '.join(LONG)}")
     arguments = parser.parse_args()
     folder: Path | None = arguments.folder
     if folder is not None:
@@ -30,7 +40,7 @@ def main() -> None:
             command += ["--json", str(folder / f"{name}.json")]
         subprocess.run(command, check=True)
     if not arguments.long:
-        print(f"left out, for they train for hours: {', '.join(LONG)} (run them with --long)")
+        print(f"left out, for they take long: {', '.join(LONG)} (run them with --long)")
 
 
 if __name__ == "__main__":

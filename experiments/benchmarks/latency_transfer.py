@@ -306,7 +306,13 @@ def _text(value: float | None) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tables, how many seeds, which spaces, what else."""
-    parser.add_argument("tables", type=Path, help="folder with nb201, fbnet, ofa.parquet")
+    parser.add_argument(
+        "tables",
+        type=Path,
+        nargs="?",
+        default=Path("../shared/benchdata"),
+        help="folder with nb201, fbnet, ofa.parquet",
+    )
     parser.add_argument("--seeds", type=int, default=10, help="choices of rows per device")
     parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
     parser.add_argument("--ceiling", action="store_true", help="fit own rows of each device too")
