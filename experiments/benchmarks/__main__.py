@@ -29,7 +29,9 @@ def main() -> None:
     """Each in a process of its own, with its JSON in the folder if one is given."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks")
     parser.add_argument("folder", type=Path, nargs="?", help="where to write JSON files")
-    parser.add_argument("--long", action="store_true", help=f"those that take long: {', '.join(LONG)}")
+    parser.add_argument(
+        "--long", action="store_true", help=f"those that take long: {', '.join(LONG)}"
+    )
     arguments = parser.parse_args()
     folder: Path | None = arguments.folder
     if folder is not None:
