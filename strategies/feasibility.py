@@ -26,6 +26,7 @@ Score: TypeAlias = Callable[[Genes], Floats]
 _POPULATION = 128
 _GENERATIONS = 25
 _JOINT_GENERATIONS = 60
+_PATIENCE = 5
 _LOCAL_STEPS = 40
 _RANDOM_ROUNDS = 4
 _VARIATION_ROUNDS = 20
@@ -175,8 +176,12 @@ def _range(problem: Problem, metric: str, target: str, rng: np.random.Generator)
         (lowest, genes), (highest, _) = extremes
     else:
         starts = _ends(problem)
-        genes, lowest = _descend(problem, lambda g: cost.predict(g)[metric], starts, rng)
-        _, negative = _descend(problem, lambda g: -cost.predict(g)[metric], starts, rng)
+        genes, lowest = _descend(
+            problem, lambda g: cost.predict(g)[metric], starts, rng, patience=_PATIENCE
+        )
+        _, negative = _descend(
+            problem, lambda g: -cost.predict(g)[metric], starts, rng, patience=_PATIENCE
+        )
         highest = -negative
     return ReachableRange(
         metric=metric,
@@ -250,6 +255,7 @@ def _descend(
     *,
     enough: float = -math.inf,
     generations: int = _GENERATIONS,
+    patience: int = _JOINT_GENERATIONS,
 ) -> tuple[Genes, float]:
     """Looks for the lowest score by evolution, then by changing one gene after the other.
 
@@ -261,19 +267,22 @@ def _descend(
         rng: The source of randomness.
         enough: A score at which to stop.
         generations: After which the evolution stops.
+        patience: Generations without a lower score after which it stops.
 
     Returns:
         The best row found, a `1 x d` array, and its score.
     """
     seed = int(rng.integers(2**62))
     evolution = NSGA2(problem.space, population_size=_POPULATION, seed=seed, initial=starts)
-    best, lowest = starts[:1], math.inf
+    best, lowest, waited = starts[:1], math.inf, 0
     for _ in range(generations):
-        genes = evolution.ask(_POPULATION) if lowest > enough else starts[:0]
+        genes = evolution.ask(_POPULATION) if lowest > enough and waited < patience else starts[:0]
         if len(genes) == 0:
             break
         columns = _columns(score, genes)
+        before = lowest
         best, lowest = _better(genes, columns, best, lowest)
+        waited = waited + 1 if lowest == before else 0
         evolution.tell(genes, columns)
     for _ in range(_LOCAL_STEPS):
         before = lowest
