@@ -181,7 +181,11 @@ def test_the_script_ranks_many_networks_like_the_local_runner(tmp_path):
 def start_and_stop(kit, how, rounds=3):
     """Begins a long measurement and stops it after some rounds; how many it kept."""
     process = subprocess.Popen(
-        command(kit, "--rounds", 4000), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(kit, "--rounds", 4000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # may be ignored here
     )
     try:
         end = time.monotonic() + 60

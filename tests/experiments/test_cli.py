@@ -364,6 +364,7 @@ def nearest(outcome):
     return float(words.split(",")[0])
 
 
+@pytest.mark.slow
 def test_impossible_limits_name_the_nearest_that_is_possible(
     hwnas, tmp_path, tiny, by_formula, no_training
 ):

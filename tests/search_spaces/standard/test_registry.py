@@ -4,8 +4,14 @@ from records import BadInputError
 from search_spaces import SearchSpace
 from search_spaces.standard import STANDARD, FBNetSpace, NASBench201, standard_space
 
+LARGE = {"nasvit", "attentive-nas"}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+    for name in sorted(STANDARD)
+]
 
-@pytest.mark.parametrize("name", sorted(STANDARD))
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_name_makes_a_space_that_reads_back_from_its_file(name):
     space = standard_space(name)
     assert isinstance(space, SearchSpace)
