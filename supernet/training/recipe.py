@@ -2,8 +2,8 @@
 
 The defaults suit short trainings, where they are far ahead of BigNAS's rules (in-place
 distillation, one update a step, the largest network alone at first): there the teacher knows
-little yet, and the sum of all gradients makes a step no longer than that of one. See
-`experiments.benchmarks.supernet_quality`.
+little yet, and the sum of all gradients makes a step no longer than that of one. The
+figures, of few seeds, are in docs/benchmarks.md.
 """
 
 from __future__ import annotations
