@@ -62,7 +62,7 @@ def cell_features(genes: Genes) -> ArchitectureFeatures:
     live = live_genes(genes)
     parts = []
     for rows in (genes, live):
-        counts, work = layer_work(_SPACE, rows)
+        counts, work, guesses = layer_work(_SPACE, rows)
         into = np.stack([rows[:, [n == node for n, _ in EDGES]].any(axis=1) for node in (1, 2, 3)])
         edges = (rows != _NONE).sum(axis=1)
         shape = np.stack(
@@ -79,6 +79,7 @@ def cell_features(genes: Genes) -> ArchitectureFeatures:
             ArchitectureFeatures(
                 counts=np.concatenate([counts, shape], axis=1),
                 work=work,
+                guesses=guesses,
                 choices=choices,
                 numbers=numbers,
                 pairs=pairs,

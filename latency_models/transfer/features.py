@@ -4,8 +4,10 @@ Latency is roughly a sum over kernels of a fixed time for starting one and a tim
 it. So a network is described by two groups of columns. *Counts*: how many layers of each kind it
 has, which decides where starting kernels takes the time (one image on a large GPU). *Work*:
 multiply-accumulates, values written and weights of each kind, which decides elsewhere. Kinds are
-the operators, convolutions apart by kernel size and by plain, grouped or depthwise. Beside them
-stand the choices themselves, one-hot, for what no count explains.
+the operators, convolutions apart by kernel size and by plain, grouped or depthwise. *Guesses* are
+what latency would be on a device of the simplest kind: so long a layer, or a multiply-accumulate,
+a value, a weight, or half of it for layers. Beside them stand the choices themselves, one-hot,
+for what no count explains.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ class ArchitectureFeatures:
     Attributes:
         counts: An `n x p` array: layers of each kind, and longest paths; at least 0.
         work: An `n x q` array: multiply-accumulates, values and weights of each kind.
+        guesses: An `n x g` array: relative latencies by the simplest rules, with mean 1 over the
+            rows they were made for; at least 0.
         choices: An `n x r` array: the choices one-hot; columns of 0 where they do not matter.
         numbers: An `n x s` array: the choices of many values, from 0 to 1.
         pairs: An `n x t` array: products of columns of two choices, none where choices are many.
@@ -42,6 +46,7 @@ class ArchitectureFeatures:
 
     counts: Matrix
     work: Matrix
+    guesses: Matrix
     choices: Matrix
     numbers: Matrix
     pairs: Matrix
@@ -62,15 +67,15 @@ class ArchitectureFeatures:
         return ArchitectureFeatures(**{name: getattr(self, name)[index] for name in _COLUMNS})
 
 
-_COLUMNS = ("counts", "work", "choices", "numbers", "pairs")
+_COLUMNS = ("counts", "work", "guesses", "choices", "numbers", "pairs")
 
 
 def space_features(space: SearchSpace, genes: Genes) -> ArchitectureFeatures:
     """The features of `n` rows of genes, from the layer table of their space."""
-    counts, work = layer_work(space, genes)
+    counts, work, guesses = layer_work(space, genes)
     choices, numbers, pairs = one_hot(space, genes)
     return ArchitectureFeatures(
-        counts=counts, work=work, choices=choices, numbers=numbers, pairs=pairs
+        counts=counts, work=work, guesses=guesses, choices=choices, numbers=numbers, pairs=pairs
     )
 
 
@@ -84,8 +89,8 @@ def joined(parts: Sequence[ArchitectureFeatures]) -> ArchitectureFeatures:
     )
 
 
-def layer_work(space: SearchSpace, genes: Genes) -> tuple[Matrix, Matrix]:
-    """Sums over the layers of `n` architectures: `n x p` counts and `n x q` amounts of work.
+def layer_work(space: SearchSpace, genes: Genes) -> tuple[Matrix, Matrix, Matrix]:
+    """Sums over the layers of `n` architectures: `n x p` counts, `n x q` work, `n x g` guesses.
 
     Columns that are the same for all are left out.
     """
@@ -99,15 +104,28 @@ def layer_work(space: SearchSpace, genes: Genes) -> tuple[Matrix, Matrix]:
         there = active & (kinds == kind)
         counts.append(there)
         work += [flat["macs"] * there, flat["elements"] * there]
-    columns = np.stack([*counts, *work], axis=1).astype(np.float64)
+    columns = np.stack([*counts, *work, flat["macs"] * active], axis=1).astype(np.float64)
     total = np.zeros((len(genes), columns.shape[1]))
     for start in range(0, len(genes), _CHUNK):
         part = slice(start, start + _CHUNK)
         for codes in space.layer_table(genes[part]).codes:
             total[part] += columns[codes]
     varies = np.ptp(total, axis=0) > 0 if len(total) else np.zeros(total.shape[1], bool)
-    is_count = np.arange(columns.shape[1]) < len(counts)
-    return total[:, varies & is_count], total[:, varies & ~is_count]
+    p, q = len(counts), len(work)
+    layers, parameters, elements, macs = total[:, [0, p, p + 1, p + q]].T
+    return (
+        total[:, :p][:, varies[:p]],
+        total[:, p : p + q][:, varies[p : p + q]],
+        _guesses(layers, (macs, elements, parameters)),
+    )
+
+
+def _guesses(layers: Matrix, amounts: Sequence[Matrix]) -> Matrix:
+    """Layers alone, each amount of work alone, and each half and half with layers."""
+    start, *work = (column / (column.mean() or 1.0) for column in (layers, *amounts))
+    both = [(start + each) / 2 for each in work]
+    guesses = np.stack([start, *work, *both], axis=1)
+    return guesses[:, np.ptp(guesses, axis=0) > 0] if len(guesses) else guesses
 
 
 def _kinds(flat: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

@@ -13,15 +13,17 @@ times the usual one), which bounds what a single bad reading can do. Where laten
 multiples of a step (a phone that reports milliseconds) the noise is no less than that of
 rounding, step^2 / 12.
 
-All kernels have low rank: predicting costs n x parts x measured.
+All kernels have low rank: predicting costs n x columns^2, whatever the number of centres.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import block_diag
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -29,17 +31,20 @@ from latency_models.transfer.features import Matrix
 from latency_models.transfer.prior import PARTS, DevicePrior, base
 
 STRENGTHS = {
-    "devices": (0.5, 2.5),
-    "counts": (0.25, 3.0),
-    "work": (0.25, 3.0),
-    "more_counts": (0.4, 3.0),
-    "more_work": (0.4, 3.0),
-    "choices": (0.15, 2.5),
+    "devices": 0.5,
+    "counts": 0.25,
+    "work": 0.25,
+    "more_counts": 0.4,
+    "more_work": 0.4,
+    "choices": 0.15,
 }
-"""Median and one-sigma factor of each part's strength, in spreads of the mean."""
+"""The median of each part's strength, in spreads of the mean."""
 
-NOISE = (0.12, 3.0)
+NOISE = 0.2
 """The same of the noise of one measured row."""
+
+STRENGTH_FACTOR, NOISE_FACTOR = 5.0, 2.5
+"""One standard deviation of the logarithm, as a factor, of strengths and of the noise."""
 
 _DRAWS = 128
 _DISTURBED = 0.02  # prior probability that a given row is disturbed
@@ -62,9 +67,10 @@ class Prediction:
 
 def strength_draws(parts: tuple[str, ...] = PARTS, draws: int = _DRAWS) -> tuple[Matrix, Matrix]:
     """Draws of the strengths (`draws x parts`) and of the noise (`draws`)."""
-    settings = np.log([*(STRENGTHS[name] for name in parts), NOISE])
-    points = qmc.Sobol(len(settings), scramble=True, rng=0).random(draws)
-    values = np.exp(settings[:, 0] + settings[:, 1] * ndtri(points))
+    medians = np.array([*(STRENGTHS[name] for name in parts), NOISE])
+    factors = np.array([STRENGTH_FACTOR] * len(parts) + [NOISE_FACTOR])
+    points = qmc.Sobol(len(medians), scramble=True, rng=0).random(draws)
+    values = medians * factors ** ndtri(points)
     return values[:, :-1], values[:, -1]
 
 
@@ -76,9 +82,10 @@ def predict(prior: DevicePrior, rows: npt.NDArray[np.intp], measured_ms: Matrix)
         rows: Which were measured, `k` positions.
         measured_ms: Their latencies, length `k`.
     """
-    kernels = [factor @ factor[rows].T for factor in prior.parts]  # n x k each
+    settings = strength_draws()
+    kernels = [part[rows] @ part[rows].T for part in prior.parts]  # k x k each
     centres = [
-        _Centre(prior, rows, measured_ms, kernels, mean, strength)
+        _Centre(prior, rows, measured_ms, kernels, mean, strength, settings)
         for mean, strength in prior.centres
     ]
     evidence = np.array([centre.draws.log_evidence for centre in centres])
@@ -86,24 +93,53 @@ def predict(prior: DevicePrior, rows: npt.NDArray[np.intp], measured_ms: Matrix)
     weights = np.exp(evidence - evidence.max())
     weights[weights < _LEAST_WEIGHT] = 0
     weights /= weights.sum()
-    found = [(w, c.prediction()) for w, c in zip(weights, centres, strict=True) if w > 0]
-    mean = np.sum([w * p.mean_ms for w, p in found], axis=0)
-    variance = np.sum(
-        [w * (p.deviation_ms**2 + (p.mean_ms - mean) ** 2) for w, p in found], axis=0
+    kept = [(float(w), c) for w, c in zip(weights, centres, strict=True) if w > 0]
+    return _mixture(prior, kept)
+
+
+def _mixture(prior: DevicePrior, weighted: Sequence[tuple[float, _Centre]]) -> Prediction:
+    """Mean and deviation of a weighted mixture of what each centre says.
+
+    All centres share the columns of the parts, so what takes most time, a quadratic form in
+    them, is computed once for the sum of their matrices.
+    """
+    columns = np.concatenate(prior.parts, axis=1)
+    lengths = np.stack([(part**2).sum(axis=1) for part in prior.parts], axis=1)  # n x parts
+    means = columns @ np.stack([centre.coefficients[2:] for _, centre in weighted], axis=1)
+    shared, scales = np.zeros((columns.shape[1],) * 2), np.zeros(len(prior.parts))
+    variance, noise = np.zeros(len(columns)), 0.0
+    for j, (weight, centre) in enumerate(weighted):
+        own, taken = centre.base, weight * centre.explained()
+        means[:, j] += centre.unit * centre.mean + own @ centre.coefficients[:2]
+        scale = weight * centre.unit**2 * centre.draws.prior_scale
+        variance += scale[0] * (own**2).sum(axis=1)
+        variance -= ((own @ taken[:2, :2] + 2 * columns @ taken[2:, :2]) * own).sum(axis=1)
+        shared += taken[2:, 2:]
+        scales += scale[1:]
+        noise += weight * centre.unit**2 * centre.draws.noise
+    variance += lengths @ scales - ((columns @ shared) * columns).sum(axis=1)
+    shares = np.array([weight for weight, _ in weighted])
+    mean = means @ shares
+    between = (means - mean[:, None]) ** 2 @ shares
+    return Prediction(
+        mean_ms=mean, deviation_ms=np.sqrt(np.maximum(variance, 0) + noise + between)
     )
-    return Prediction(mean_ms=mean, deviation_ms=np.sqrt(variance))
 
 
 class _Centre:
     """One centre of the prior and what it makes of the measured rows.
 
+    A Gaussian process of low rank is a regression on the columns of its factors: those of `base`
+    and of all parts.
+
     Args:
         prior: Over the `n` architectures.
         rows: The `k` measured ones.
         measured_ms: Their latencies.
-        kernels: Of each part an `n x k` array.
+        kernels: Of each part a `k x k` array.
         mean: The centre, length `n`.
         strength: How strong the parts are around it.
+        settings: Draws of strengths and of the noise.
     """
 
     def __init__(
@@ -111,37 +147,35 @@ class _Centre:
         prior: DevicePrior,
         rows: npt.NDArray[np.intp],
         measured_ms: Matrix,
-        kernels: list[Matrix],
+        kernels: Sequence[Matrix],
         mean: Matrix,
         strength: float,
+        settings: tuple[Matrix, Matrix],
     ) -> None:
-        self._mean = mean
-        self.unit = float(measured_ms.mean() / self._mean[rows].mean())
-        factor = base(self._mean)
-        self._factors = (factor, *prior.parts)
-        self._kernels = [factor @ factor[rows].T, *kernels]
-        strengths, noise = strength_draws()
+        self.mean = mean
+        self.base = base(mean)
+        self.unit = float(measured_ms.mean() / mean[rows].mean())
+        own = self.base[rows]
+        strengths, noise = settings
         squared = (strength * strengths) ** 2
         self.draws = _Draws(
             np.concatenate([np.ones((len(noise), 1)), squared], axis=1),
             noise**2 * prior.variance + _step(measured_ms) ** 2 / 12 / self.unit**2,
-            np.stack([kernel[rows] for kernel in self._kernels]),
-            measured_ms / self.unit - self._mean[rows],
+            np.stack([own @ own.T, *kernels]),
+            measured_ms / self.unit - mean[rows],
         )
+        self._measured = [own, *(part[rows] for part in prior.parts)]  # k x columns each
 
-    def prediction(self) -> Prediction:
-        """The latencies of all architectures around this centre."""
-        draws, mean = self.draws, self._mean.copy()
-        for kernel, coefficients in zip(self._kernels, draws.coefficients, strict=True):
-            mean += kernel @ coefficients
-        together = np.concatenate(self._kernels, axis=1)
-        variance = sum(
-            s * (factor**2).sum(axis=1)
-            for s, factor in zip(draws.prior_scale, self._factors, strict=True)
-        )
-        variance = variance - ((together @ draws.known()) * together).sum(axis=1)
-        variance = np.maximum(variance, 0) + draws.noise
-        return Prediction(mean_ms=mean * self.unit, deviation_ms=np.sqrt(variance) * self.unit)
+    @property
+    def coefficients(self) -> Matrix:
+        """Those of all columns in ms: two of `base`, then those of the parts."""
+        parts = zip(self.draws.coefficients, self._measured, strict=True)
+        return np.asarray(self.unit * np.concatenate([c @ columns for c, columns in parts]))
+
+    def explained(self) -> Matrix:
+        """How much less the coefficients vary than before measuring: a square matrix in ms^2."""
+        columns = block_diag(*self._measured)
+        return np.asarray(self.unit**2 * columns.T @ self.draws.known() @ columns)
 
 
 class _Draws:

@@ -6,10 +6,11 @@ The latency of architecture x, divided by its mean over what was measured, is
 
 where `m`, the *centre*, is one of several: the mean of the known devices, each smoothed and
 divided by its own mean (the mean of all counts and all work where no device is known); all counts
-alone and all work alone, for a device like no other; and, where two or more are known, any one of
+alone, all work alone and each of the guesses (so long a layer, a multiply-accumulate, ...), for a
+device like no other; and, where two or more are known, any one of
 them, for a new device is often a near relative of a known one. Around one device the parts are
-half as strong. The parts, each scaled so that it varies over architectures as much as the mean of
-the devices does when `s_p = 1`:
+a twentieth as strong, for such a relative follows it closely. The parts, each scaled so that it
+varies over architectures as much as the mean of the devices does when `s_p = 1`:
 
 - `devices`: how each known device departs from their mean: the covariance of their latencies;
 - `counts`, `work`: any linear function of the layers of each kind, and of the work in them;
@@ -35,10 +36,10 @@ from latency_models.transfer.features import ArchitectureFeatures, Matrix
 
 PARTS = ("devices", "counts", "work", "more_counts", "more_work", "choices")
 
-OFFSET, SLOPE = 0.3, 0.7
+OFFSET, SLOPE = 0.1, 0.3
 """Standard deviations of `a` and `b`."""
 
-NEAR = 0.5
+NEAR = 0.05
 """How strong the parts are around a single device, in terms of those around the mean."""
 
 
@@ -48,7 +49,7 @@ class DevicePrior:
 
     Attributes:
         mean: The mean of the known devices, an array of length `n` with mean 1.
-        physics: All counts, and all work, `n x 0` to `n x 2`, with mean 1.
+        physics: All counts, all work, and the guesses, `n x columns`, with mean 1.
         devices: Each known device, `n x d`, with mean 1; none where fewer than two are known.
         variance: The variance of `mean` over the architectures: the unit of the parts.
         parts: `F_p` of each part, `n x columns`; a part of which nothing is known has none.
@@ -92,7 +93,7 @@ def device_prior(features: ArchitectureFeatures, smooth_ms: Matrix) -> DevicePri
     else:
         known = np.zeros((len(features), 0))
         mean = np.stack([np.ones(len(features)), *every]).mean(axis=0)
-    physics = np.stack(every, axis=1) if every else known[:, :0]
+    physics = np.stack([*every, *features.guesses.T], axis=1) if every else features.guesses
     mean = np.asarray(mean / mean.mean())
     variance = float(mean.var()) or 1.0
     parts = (

@@ -5,7 +5,9 @@ that takes most variance away from a random sample of all rows,
 
     argmax_c  sum_t k(t, c)^2 / (k(c, c) + noise),
 
-after which the covariance is conditioned on it. It depends on architectures and known devices
+after which the covariance is conditioned on it. In this prior the ways in which known devices
+differ count for more, and all else for less, than in the one that predicts: the first rows must
+tell which known device the new one is like. It depends on architectures and known devices
 only, and a first part of a longer choice is the shorter choice.
 
 References:
@@ -17,8 +19,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from latency_models.transfer.posterior import NOISE, STRENGTHS
+from latency_models.transfer.posterior import STRENGTHS
 from latency_models.transfer.prior import PARTS, DevicePrior
+
+DEVICES, OTHERS = 2.0, 0.25
+"""What strengths of the part of known devices, and of other parts, are multiplied by."""
+
+NOISE = 0.25
+"""Standard deviation of the noise of one measured row, in spreads of the mean."""
 
 _CANDIDATES = 1500
 _JUDGES = 1000
@@ -37,11 +45,10 @@ def choose_rows(
     n = len(prior.mean)
     candidates = np.sort(rng.choice(n, min(max(_CANDIDATES, samples), n), replace=False))
     judges = np.sort(rng.choice(n, min(_JUDGES, n), replace=False))
-    strengths = [1.0] + [STRENGTHS[name][0] for name in PARTS]
     factor = np.concatenate(
-        [s * part for s, part in zip(strengths, prior.factors, strict=True)], axis=1
+        [s * part for s, part in zip(design_strengths(), prior.factors, strict=True)], axis=1
     )
-    noise = NOISE[0] ** 2 * prior.variance
+    noise = NOISE**2 * prior.variance
     own = factor[candidates] @ factor[candidates].T
     between = factor[judges] @ factor[candidates].T
     chosen: list[int] = []
@@ -54,3 +61,11 @@ def choose_rows(
         between -= np.outer(between[:, best], row) / scale
         own -= np.outer(row, row) / scale
     return candidates[chosen]
+
+
+def design_strengths() -> tuple[float, ...]:
+    """How strong the base and each of the parts are while rows are chosen."""
+    return (
+        1.0,
+        *(STRENGTHS[name] * (DEVICES if name == "devices" else OTHERS) for name in PARTS),
+    )

@@ -15,9 +15,11 @@ def test_every_row_takes_most_variance_away_from_all_others():
     prior = DevicePrior(mean=mean, physics=none, devices=none, variance=0.08, parts=parts)
     chosen = selection.choose_rows(prior, 6, np.random.default_rng(0))
 
-    strengths = [1.0] + [posterior.STRENGTHS[name][0] for name in PARTS]
-    kernel = sum((s * f) @ (s * f).T for s, f in zip(strengths, prior.factors, strict=True))
-    noise = posterior.NOISE[0] ** 2 * prior.variance
+    strengths = [selection.OTHERS * posterior.STRENGTHS[name] for name in PARTS]
+    strengths[PARTS.index("devices")] = selection.DEVICES * posterior.STRENGTHS["devices"]
+    factors = zip([1.0, *strengths], prior.factors, strict=True)
+    kernel = sum((s * f) @ (s * f).T for s, f in factors)
+    noise = selection.NOISE**2 * prior.variance
 
     def left(rows):
         covariance = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))

@@ -52,6 +52,13 @@ def test_an_opposite_device_is_found_though_all_known_ones_are_of_another_kind(t
     assert spearman(predicted.latency_ms, devices[:, 1]) > 0.97
 
 
+def test_a_device_that_is_all_work_is_guessed_from_three_networks(transfer, devices):
+    known = transfer.with_sources([0, 2])  # mostly layers
+    rows = known.choose(3, seed=0)
+    predicted = known.predict(rows, devices[rows, 1])
+    assert spearman(predicted.latency_ms, devices[:, 1]) > 0.97
+
+
 def test_physics_alone_finds_a_device_where_no_other_is_known(transfer, devices):
     alone = transfer.with_sources([])
     rows = alone.choose(10, seed=0)
@@ -66,16 +73,42 @@ def test_one_bad_reading_does_little_harm(transfer, devices):
     assert spearman(known.predict(rows, measured).latency_ms, devices[:, 3]) > 0.97
 
 
+def test_more_networks_do_no_harm_on_a_device_that_repeats_badly(transfer, devices):
+    known = transfer.with_sources([0, 1, 2, 4, 5, 6])
+    truth, rng = devices[:, 3], np.random.default_rng(6)
+    rows = known.choose(20, seed=0)
+    few, many = [], []
+    for _ in range(5):
+        measured = truth[rows] + rng.normal(0, 0.5 * truth.std(), len(rows))
+        for samples, found in ((5, few), (20, many)):
+            predicted = known.predict(rows[:samples], measured[:samples]).latency_ms
+            found.append(spearman(predicted, truth))
+    assert np.mean(many) > 0.97
+    assert np.mean(many) > np.mean(few) - 0.005
+
+
+def test_the_first_rows_tell_known_devices_apart_better_than_random_ones(transfer, devices):
+    rng = np.random.default_rng(7)
+    chosen = transfer.choose(3, seed=0)
+
+    def least_distance(rows):
+        measured = devices[rows] / devices[rows].mean(axis=0)
+        apart = ((measured[:, :, None] - measured[:, None]) ** 2).sum(axis=0)
+        return apart[np.triu_indices(devices.shape[1], 1)].min()
+
+    random = [least_distance(rng.choice(len(devices), 3, replace=False)) for _ in range(200)]
+    assert least_distance(chosen) > np.quantile(random, 0.9)
+
+
 def test_intervals_hold_the_measurements_they_promise(transfer, devices):
     rng = np.random.default_rng(2)
     shares = []
     for device in range(7):
         known = transfer.with_sources([d for d in range(7) if d != device])
         measured = devices[:, device] * rng.normal(1, 0.04, len(devices))
-        for seed in range(1):
-            rows = known.choose(20, seed)
-            found = known.predict(rows, measured[rows])
-            shares.append(((found.lower_ms <= measured) & (measured <= found.upper_ms)).mean())
+        rows = known.choose(20, seed=0)
+        found = known.predict(rows, measured[rows])
+        shares.append(((found.lower_ms <= measured) & (measured <= found.upper_ms)).mean())
     assert 0.8 < np.mean(shares) < 0.97
 
 
