@@ -2,18 +2,44 @@
 
 from predictors.boosted_trees import BoostedTrees
 from predictors.features import feature_names, features
+from predictors.gaussian_process import GaussianProcess
+from predictors.graph_features import (
+    GraphFeatures,
+    graph_feature_groups,
+    graph_feature_names,
+    graph_features,
+    network_hashes,
+)
 from predictors.prediction import NotFittedError, Prediction, Predictor
-from predictors.quality import Quality, cross_validated, quality, rank_quality
+from predictors.quality import (
+    Quality,
+    cross_validated,
+    quality,
+    rank_quality,
+    top_k_regret,
+)
+from predictors.selection import Selection, select_predictor
+from predictors.stacked import StackedPredictor
 
 __all__ = [
     "BoostedTrees",
+    "GaussianProcess",
+    "GraphFeatures",
     "NotFittedError",
     "Prediction",
     "Predictor",
     "Quality",
+    "Selection",
+    "StackedPredictor",
     "cross_validated",
     "feature_names",
     "features",
+    "graph_feature_groups",
+    "graph_feature_names",
+    "graph_features",
+    "network_hashes",
     "quality",
     "rank_quality",
+    "select_predictor",
+    "top_k_regret",
 ]

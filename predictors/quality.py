@@ -99,6 +99,39 @@ def rank_quality(scores: npt.ArrayLike, values: npt.ArrayLike) -> Quality:
     )
 
 
+def top_k_regret(scores: npt.ArrayLike, values: npt.ArrayLike, k: int) -> float:
+    """How much is lost by looking only at the `k` networks that are predicted to be best.
+
+    Args:
+        scores: An array of length `n`, larger for networks predicted to be better; of equal
+            scores the earlier come first.
+        values: The true values, an array of length `n`, larger is better.
+        k: How many are looked at, at least 1.
+
+    Returns:
+        The best of all values less the best of those `k`: 0 where the best was among them. NaN if
+        an input has a NaN.
+
+    Raises:
+        BadInputError: The two are not vectors of one length, nothing to look at, or `k` below 1.
+
+    >>> top_k_regret([3, 2, 1], [90.0, 92.0, 95.0], k=2)
+    3.0
+    """
+    predicted, true = np.asarray(scores, np.float64), np.asarray(values, np.float64)
+    if predicted.ndim != 1 or predicted.shape != true.shape or len(true) == 0:
+        raise BadInputError(
+            "scores and values must be vectors of one length of at least 1, "
+            f"got shapes {predicted.shape} and {true.shape}"
+        )
+    if k < 1:
+        raise BadInputError(f"k must be at least 1, got {k}")
+    if np.isnan(predicted + true).any():
+        return _NAN
+    seen = np.argsort(-predicted, kind="stable")[:k]
+    return float(true.max() - true[seen].max())
+
+
 def cross_validated(
     predictor_factory: Callable[[], Predictor],
     genes: npt.ArrayLike,

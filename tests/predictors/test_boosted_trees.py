@@ -35,6 +35,10 @@ class TestOnAnotherSpace(PredictorContract):
         """Done once, above."""
 
 
+SMALL = {"members": 8, "rounds": 20, "depth": 2}
+"""Options of a predictor that is fitted at once, for tests that do not ask how good it is."""
+
+
 def double(genes):
     return np.asarray(genes) * 2.0
 
@@ -48,7 +52,7 @@ def toy(n=40, seed=0):
 def test_another_seed_is_another_ensemble():
     genes, values = toy()
     first, second = (
-        BoostedTrees(featurize=double, seed=s).fit(genes, values).predict(genes).mean
+        BoostedTrees(featurize=double, seed=s, **SMALL).fit(genes, values).predict(genes).mean
         for s in (0, 1)
     )
     assert (first != second).any()
@@ -57,7 +61,7 @@ def test_another_seed_is_another_ensemble():
 
 def test_featurize_round_trip(tmp_path):
     genes, values = toy()
-    model = BoostedTrees(featurize=double).fit(genes, values)
+    model = BoostedTrees(featurize=double, **SMALL).fit(genes, values)
     model.save(tmp_path / "model")
     loaded = BoostedTrees.load(tmp_path / "model", featurize=double)
     np.testing.assert_array_equal(loaded.predict(genes).mean, model.predict(genes).mean)
@@ -70,7 +74,7 @@ def test_featurize_round_trip(tmp_path):
 def test_featurize_is_not_for_files_of_a_space(tmp_path):
     space = CNNSpace()
     genes = space.sample(8, np.random.default_rng(0))
-    BoostedTrees(space).fit(genes, np.arange(8)).save(tmp_path / "model")
+    BoostedTrees(space, **SMALL).fit(genes, np.arange(8)).save(tmp_path / "model")
     with pytest.raises(BadInputError, match="leave featurize out"):
         BoostedTrees.load(tmp_path / "model", featurize=double)
 
@@ -84,7 +88,7 @@ def test_featurize_must_return_finite_columns():
     ):
         with pytest.raises(BadInputError, match=message):
             BoostedTrees(featurize=wrong).fit(genes, values)
-    model = BoostedTrees(featurize=double).fit(genes, values)
+    model = BoostedTrees(featurize=double, **SMALL).fit(genes, values)
     with pytest.raises(BadInputError, match="5 were fitted"):
         model.predict(genes[:, :4])
 
@@ -96,7 +100,7 @@ def test_featurize_may_not_change_the_genes():
 
     genes, values = toy()
     before = genes.copy()
-    BoostedTrees(featurize=greedy).fit(genes, values)
+    BoostedTrees(featurize=greedy, **SMALL).fit(genes, values)
     np.testing.assert_array_equal(genes, before)
 
 
@@ -124,7 +128,7 @@ def test_unknown_space_class_is_named(tmp_path):
 
     space = PassingSpace()
     genes = space.sample(8, np.random.default_rng(0))
-    BoostedTrees(space).fit(genes, np.arange(8)).save(tmp_path / "model")
+    BoostedTrees(space, **SMALL).fit(genes, np.arange(8)).save(tmp_path / "model")
     content, arrays = read_arrays(tmp_path / "model", "boosted trees", 1)
     content["space"]["space"] = "ForgottenSpace"
     write_arrays(tmp_path / "renamed", "boosted trees", 1, content, arrays)
@@ -135,7 +139,7 @@ def test_unknown_space_class_is_named(tmp_path):
 def test_other_features_are_refused(tmp_path):
     space = CNNSpace()
     genes = space.sample(8, np.random.default_rng(0))
-    BoostedTrees(space).fit(genes, np.arange(8)).save(tmp_path / "model")
+    BoostedTrees(space, **SMALL).fit(genes, np.arange(8)).save(tmp_path / "model")
     content, arrays = read_arrays(tmp_path / "model", "boosted trees", 1)
     content["features"][0] = "older"
     write_arrays(tmp_path / "model", "boosted trees", 1, content, arrays)
@@ -146,8 +150,8 @@ def test_other_features_are_refused(tmp_path):
 @pytest.mark.parametrize("factor", [2.0**-20, 2.0**30])  # powers of 2 round nothing anew
 def test_unit_of_the_values_does_not_matter(factor):
     genes, values = toy()
-    one = BoostedTrees(featurize=double).fit(genes, values).predict(genes)
-    many = BoostedTrees(featurize=double).fit(genes, values * factor).predict(genes)
+    one = BoostedTrees(featurize=double, **SMALL).fit(genes, values).predict(genes)
+    many = BoostedTrees(featurize=double, **SMALL).fit(genes, values * factor).predict(genes)
     np.testing.assert_allclose(many.mean, one.mean * factor, rtol=1e-12)
     np.testing.assert_allclose(many.std, one.std * factor, rtol=1e-12)
 
@@ -200,9 +204,9 @@ def test_predicting_a_thousand_is_fast():
     model = BoostedTrees(space).fit(genes[:150], values[:150])
     seconds = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.thread_time()
         model.predict(genes)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.05
 
 

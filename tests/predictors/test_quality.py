@@ -10,6 +10,7 @@ from predictors import (
     cross_validated,
     quality,
     rank_quality,
+    top_k_regret,
 )
 from records import BadInputError
 
@@ -125,3 +126,12 @@ def test_cross_validation_refuses():
             cross_validated(Memory, genes, values, folds, rng)
     with pytest.raises(BadInputError, match="length n"):
         cross_validated(Memory, genes, values[:5], 2, rng)
+
+
+def test_regret_is_what_the_chosen_few_miss():
+    scores, values = [0.9, 0.5, 0.7, 0.7], [80.0, 95.0, 90.0, 91.0]
+    assert [top_k_regret(scores, values, k) for k in (1, 2, 3, 4, 9)] == [15, 5, 4, 0, 0]
+    assert np.isnan(top_k_regret(scores, [80.0, np.nan, 90.0, 91.0], 1))
+    for bad in (([], [], 1), ([1, 2], [1], 1), ([1], [1], 0)):
+        with pytest.raises(BadInputError):
+            top_k_regret(*bad)
