@@ -12,6 +12,8 @@ from deployment.runner import LocalRunner, Runner, Timing
 from deployment.runtime import open_session, session_options
 from deployment.space_proof import verify_space
 from deployment.space_report import SpaceCheck, SpaceReport
+from deployment.target_file import Quantised, target_file, verify_quantised
+from deployment.timing import noise_floor
 from deployment.torch_export import ExportError
 from deployment.verify import Agreement, VerificationError, verify
 
@@ -29,6 +31,7 @@ __all__ = [
     "LocalRunner",
     "Lowering",
     "MemoryReading",
+    "Quantised",
     "Runner",
     "SpaceCheck",
     "SpaceReport",
@@ -41,9 +44,12 @@ __all__ = [
     "describe_target",
     "emit",
     "exporter_of",
+    "noise_floor",
     "open_session",
     "quantise",
     "session_options",
+    "target_file",
     "verify",
+    "verify_quantised",
     "verify_space",
 ]

@@ -13,6 +13,7 @@ import torch
 
 from deployment.emit import emit, exporter_of
 from deployment.runner import Runner, Timing
+from deployment.target_file import Quantised, target_file, verify_quantised
 from deployment.verify import Agreement, verify
 from hardware_profiles import Target
 from records import content_hash, file_hash, new_folder, versions, write_bytes, write_json
@@ -28,14 +29,16 @@ class Bundle:
     Attributes:
         folder: Where it is: `model.onnx`, `bundle.json`, and the torch subnet in `subnet/`.
         record: What `bundle.json` holds.
-        agreement: How far the file is from torch.
+        agreement: How far the fp32 file is from torch.
         timing: Raw timings on the target; None without a runner.
+        quantised: How the int8 file was made and how far it is from torch; None for fp32.
     """
 
     folder: Path
     record: Mapping[str, Any]
     agreement: Agreement
     timing: Timing | None
+    quantised: Quantised | None = None
 
     @property
     def model_path(self) -> Path:
@@ -60,8 +63,12 @@ def deploy(
     timing: Timing | None = None,
     images: torch.Tensor | None = None,
     seed: int = 0,
+    quantisation: str = "static",
+    calibration_images: torch.Tensor | None = None,
 ) -> Bundle:
     """Emits, verifies and times a subnet, and writes its bundle, whole or not at all.
+
+    Where the target's precision is int8, the file is; what it was made from is verified too.
 
     Args:
         subnet: The network in eval mode.
@@ -75,15 +82,31 @@ def deploy(
         timing: A timing of the very same file taken already, together with others.
         images: Real images for the comparison with torch.
         seed: Derives random inputs.
+        quantisation: How an int8 file is made, "dynamic" or "static" (`deployment.quantised`).
+        calibration_images: Training images that set the scales of the static way.
 
     Raises:
-        VerificationError: The file differs from torch.
+        VerificationError: The fp32 file differs from torch, or the int8 file by more than
+            `deployment.target_file` allows.
+        BadInputError: Static int8 without calibration images.
         ExistingRunError: The folder holds something.
         StorageError: The disk refuses.
     """
     model = emit(subnet, target.batch_size)
     agreement = verify(subnet, model, images, seed=seed, threads=target.threads)
-    data = model.SerializeToString()
+    emitted = model.SerializeToString()
+    data = target_file(emitted, target, quantisation, calibration_images)
+    quantised = None
+    if data is not emitted:
+        quantised = verify_quantised(
+            subnet,
+            data,
+            images,
+            quantisation=quantisation,
+            calibration_images=calibration_images if quantisation == "static" else None,
+            seed=seed,
+            threads=target.threads,
+        )
     if timing is None and runner is not None:
         timing = runner.time(
             [data], threads=target.threads, rounds=15, min_seconds=1.0, seed=seed
@@ -96,6 +119,8 @@ def deploy(
         "parameters": subnet.graph.parameters,
         "macs": subnet.graph.macs,
         "exporter": exporter_of(model),
+        "precision": "fp32" if quantised is None else "int8",
+        "quantised": None if quantised is None else asdict(quantised),
         "predicted": dict(predicted),
         "measured": _measured(timing, runner),
         "agreement": asdict(agreement),
@@ -112,7 +137,9 @@ def deploy(
             "subnet/weights.safetensors": file_hash(new / "subnet" / "weights.safetensors"),
         }
         write_json(new / "bundle.json", record)
-    return Bundle(folder=folder, record=record, agreement=agreement, timing=timing)
+    return Bundle(
+        folder=folder, record=record, agreement=agreement, timing=timing, quantised=quantised
+    )
 
 
 def describe_target(target: Target) -> dict[str, Any]:

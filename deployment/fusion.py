@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from deployment.data_flow import MOST_FOR_LAYOUT, DataFlow, is_one_of
-from search_spaces import Choice, Node
+from search_spaces import Choice, Node, SearchSpace
 from search_spaces.expression import Condition, Dim, both, either, is_equal, negate, same
 
 ACTIVATIONS_OF_ALL = ("relu", "sigmoid", "hardsigmoid")
@@ -82,6 +83,11 @@ class Fusion:
     def plain(self) -> Sequence[Condition]:
         """For each layer when its output is not in blocks of channels."""
         return tuple(self._plain)
+
+    @property
+    def flow(self) -> DataFlow:
+        """What becomes of the layers' values."""
+        return self._flow
 
     def _visit(self, index: int) -> None:
         """Decides what becomes of a layer, given the kernels before it."""
@@ -192,3 +198,24 @@ class Fusion:
 
 def _divides(divisor: int, number: Dim) -> Condition:
     return is_equal(number - (number // divisor) * divisor, 0)
+
+
+def fusion_of(space: SearchSpace, block: int) -> Fusion:
+    """The fusion of a space's layers, found once for equal spaces whose parameters have a hash.
+
+    Models of several devices, batch sizes and costs ask for the same.
+
+    Args:
+        space: The space.
+        block: Channels in a block.
+    """
+    try:
+        hash(space)
+    except TypeError:
+        return Fusion(space.nodes, space.choices, block)
+    return _fusion_of(space, block)
+
+
+@lru_cache(maxsize=16)
+def _fusion_of(space: SearchSpace, block: int) -> Fusion:
+    return Fusion(space.nodes, space.choices, block)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment.data_flow import combinations
-from deployment.fusion import Fusion
+from deployment.fusion import Fusion, fusion_of
 from deployment.kernel_rows import KINDS, MOST_VARIANTS, Kernel, kernels_of
 from deployment.kernels import Lowering
 from records import BadInputError
@@ -127,7 +127,7 @@ class DescribedLowering(Lowering):
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels of the largest network, fully described."""
-        fusion = Fusion(self.space.nodes, self.space.choices, self.channel_block)
+        fusion = fusion_of(self.space, self.channel_block)
         return described(fusion, self.batch_size)
 
     @cached_property

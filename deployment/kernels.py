@@ -31,17 +31,18 @@ are sums over kernels are one gather and one sum for any number of candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from deployment.fusion import Fusion
+from deployment.fusion import fusion_of
 from deployment.kernel_rows import COLUMNS, KINDS, Kernel, kernels_of
 from records import BadInputError, unknown_name
-from search_spaces import Genes, SearchSpace, Tabulation, peak_alive, tabulate
+from search_spaces import Genes, SearchSpace, Tabulation, tabulate
 from search_spaces.expression import Array
 
 __all__ = ["COLUMNS", "KINDS", "RUNTIMES", "Kernel", "KernelTable", "Lowering"]
@@ -107,10 +108,25 @@ class Lowering:
         self.channel_block = channel_block
         self.runtime = runtime
 
+    @classmethod
+    def of(cls, space: SearchSpace, *, batch_size: int = 1, channel_block: int = 8) -> Self:
+        """The lowering for onnxruntime, made once for equal arguments.
+
+        Models of several devices and costs share its tables. Spaces whose parameters have no hash
+        are lowered anew.
+        """
+        try:
+            hash(space)
+        except TypeError:
+            return cls(space, batch_size=batch_size, channel_block=channel_block)
+        shared = _lowering(cast(Hashable, cls), space, batch_size, channel_block)
+        assert isinstance(shared, cls)
+        return shared
+
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels of the largest network, in the order in which they run."""
-        fusion = Fusion(self.space.nodes, self.space.choices, self.channel_block)
+        fusion = fusion_of(self.space, self.channel_block)
         return kernels_of(fusion, self.batch_size)
 
     @cached_property
@@ -125,27 +141,9 @@ class Lowering:
         """The kernels of an `n x d` array of genes."""
         return KernelTable(self.tabulation.codes(genes), self.tabulation.columns)
 
-    def peak_activation_bytes(self, genes: Genes, bytes_per_value: int = 4) -> Array:
-        """The most that is alive at once between kernels, for the whole batch, length `n`.
 
-        Every kernel writes a tensor of its own; scratch space inside kernels and copies in another
-        layout come on top. A shortcut counts as read where some choices add it.
-        """
-        table = self.table(genes)
-        sizes = table.flat["write_elements"][table.codes] * bytes_per_value
-        first = self.space.nodes[0].attributes
-        images = first["channels"] * first["height"] * first["width"] * self.batch_size
-        n = len(genes)
-        sizes = np.concatenate([np.full((1, n), images * bytes_per_value), sizes])
-        active = np.concatenate([np.ones((1, n), bool), table.flat["active"][table.codes] > 0])
-        return peak_alive(sizes, active, self._edges)
-
-    @cached_property
-    def _edges(self) -> list[tuple[int, ...]]:
-        """For each kernel (behind the images, step 0) the steps that it reads."""
-        step_of = {0: 0}
-        for step, kernel in enumerate(self.kernels, start=1):
-            step_of.update(dict.fromkeys(kernel.nodes, step))
-        for index, node in enumerate(self.space.nodes[1:], start=1):
-            step_of.setdefault(index, step_of[node.inputs[0]])  # zeros are no kernel
-        return [(), *(tuple(step_of[i] for i in kernel.inputs) for kernel in self.kernels)]
+@lru_cache(maxsize=16)
+def _lowering(
+    kind: type[Lowering], space: SearchSpace, batch_size: int, channel_block: int
+) -> Lowering:
+    return kind(space, batch_size=batch_size, channel_block=channel_block)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment.memory_arena import NO_CHUNK, ROUNDING, Arena
-from deployment.memory_steps import NOBODY, Schedule
+from deployment.memory_order import Schedule
+from deployment.memory_writing import NOBODY
 
 Counts = npt.NDArray[np.int64]
 

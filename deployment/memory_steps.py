@@ -13,29 +13,23 @@ at its highest optimisation level, for the graphs of `deployment.emit`:
 - a gate is enlarged to the map's size first;
 - reshapes allocate nothing.
 
-`MemorySteps.steps` lists them in the order of declaration, `in_order` in the order in which
-onnxruntime runs them: depth first from the output, of several inputs the one declared last first.
+`MemorySteps.steps` lists them in the order of declaration, `deployment.memory_order` in the order
+in which onnxruntime runs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from deployment.data_flow import DataFlow
-from deployment.fusion import Fusion
+from deployment.fusion import Fusion, fusion_of
+from deployment.memory_writing import NOBODY, Counts, Mask, Step, Writing
 from search_spaces import Genes, SearchSpace, Tabulation, tabulate
 from search_spaces.expression import Condition, Dim, Expression, where
 from search_spaces.primitives import ACTIVATIONS, MIXINGS
-
-Counts = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-NOBODY = -1
 
 _PACKING = 256
 """Bytes a sequence that attention takes beside those that its sizes explain, as measured."""
@@ -45,84 +39,49 @@ _MAP, _ROWS, _MATRIX, _SEQUENCE, _OTHER = range(5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """An allocation, for each of `n` networks.
+class _Numbers:
+    """Numbers of layers, for all combinations of the genes that each reads.
 
     Attributes:
-        name: The layer, and what of it.
-        on: Which networks have it.
-        size: Bytes that it writes, before rounding.
-        shape: A number that is equal for equal shapes.
-        scratch: Bytes that it needs while it runs, one array for each piece of memory.
-        reads: For each input the step that wrote it, `NOBODY` for none.
-        over: The step whose tensor may be written over, one of `reads`; `NOBODY` for none.
-        summand: The summand of a sum that was folded in; `NOBODY` for none.
-        place: The number of the layer; of the sum where one was folded in.
-        late: 1 for what onnxruntime adds to the graph when it goes over to blocks of channels, 2
-            for what it adds after that; 0 for what was there before.
+        rows: For each number of each layer its row of the tabulation.
+        table: Its one column is called `value`.
     """
 
-    name: str
-    on: Mask
-    size: Counts
-    shape: Counts
-    scratch: tuple[Counts, ...]
-    reads: tuple[Counts, ...]
-    over: Counts
-    summand: Counts
-    place: Counts
-    late: Counts
+    rows: Mapping[tuple[int, str], int]
+    table: Tabulation
 
 
-@dataclass(slots=True)
-class _Writing:
-    """The steps so far, and where values are."""
+@lru_cache(maxsize=16)
+def _numbers_of(fusion: Fusion) -> _Numbers:
+    """What the steps read, made once for each fusion."""
+    found = _expressions(fusion)
+    return _Numbers(
+        rows={key: place for place, key in enumerate(found)},
+        table=tabulate(fusion.choices, [{"value": value} for value in found.values()]),
+    )
 
-    n: int
-    batch: int
-    block: int
-    layer: int = 0
-    steps: list[Step] = field(default_factory=list)
-    writer: dict[int, Counts] = field(default_factory=dict)
-    is_map: dict[int, Mask] = field(default_factory=dict)
-    copies: dict[bool, dict[int, Counts]] = field(default_factory=lambda: {True: {}, False: {}})
 
-    def add(
-        self,
-        name: str,
-        on: Mask,
-        dims: Sequence[Counts],
-        form: int,
-        reads: Sequence[Counts],
-        *,
-        over: Counts | None = None,
-        scratch: Sequence[Counts] = (),
-        late: Mask | int = 0,
-    ) -> int:
-        """Adds a step that writes a tensor of these dimensions; returns its number."""
-        size = 4 * np.prod(np.stack([np.broadcast_to(d, (self.n,)) for d in dims]), axis=0)
-        shape = np.full(self.n, form, np.int64)
-        for d in dims:
-            shape = shape * 1_000_003 + d  # wraps around, which a hash may
-        self.steps.append(
-            Step(
-                name=name,
-                on=on,
-                size=np.where(on, size, 0),
-                shape=shape,
-                scratch=tuple(np.where(on, part, 0) for part in scratch),
-                reads=tuple(np.where(on, r, NOBODY) for r in reads),
-                over=np.full(self.n, NOBODY) if over is None else np.where(on, over, NOBODY),
-                summand=np.full(self.n, NOBODY),
-                place=np.full(self.n, self.layer),
-                late=np.broadcast_to(np.asarray(late, np.int64), (self.n,)),
-            )
-        )
-        return len(self.steps) - 1
-
-    def filled(self, channels: Counts, blocked: Mask) -> Counts:
-        """Channels as they are stored."""
-        return np.where(blocked, -(-channels // self.block) * self.block, channels)
+def _expressions(fusion: Fusion) -> dict[tuple[int, str], Dim]:
+    found: dict[tuple[int, str], Dim] = {}
+    for index, node in enumerate(fusion.nodes):
+        for name in (
+            "channels",
+            "height",
+            "width",
+            "in_channels",
+            *_MORE.get(node.operator, ()),
+        ):
+            found[index, name] = node.attributes[name]
+        host: Dim = 0
+        for main, on in fusion.hosts[index]:
+            host = where(on, main, host)
+        found[index, "host"] = host
+        found[index, "active"] = _number(node.active)
+        found[index, "alone"] = _number(fusion.alone[index])
+        found[index, "plain"] = _number(fusion.plain[index])
+        if len(node.inputs) > 1:
+            found[index, "second"] = _number(fusion.flow.passes(index, 1))
+    return found
 
 
 class MemorySteps:
@@ -140,50 +99,14 @@ class MemorySteps:
         self.channel_block = channel_block
 
     @cached_property
-    def _fusion(self) -> Fusion:
-        return Fusion(self.space.nodes, self.space.choices, self.channel_block)
-
-    @cached_property
-    def _flow(self) -> DataFlow:
-        return DataFlow(self.space.nodes, self.space.choices)
-
-    @cached_property
-    def _rows(self) -> dict[tuple[int, str], int]:
-        """For each number of each layer its row of the tabulation."""
-        return {key: place for place, key in enumerate(self._expressions)}
-
-    @cached_property
-    def _expressions(self) -> dict[tuple[int, str], Dim]:
-        found: dict[tuple[int, str], Dim] = {}
-        for index, node in enumerate(self.space.nodes):
-            for name in (
-                "channels",
-                "height",
-                "width",
-                "in_channels",
-                *_MORE.get(node.operator, ()),
-            ):
-                found[index, name] = node.attributes[name]
-            host: Dim = 0
-            for main, on in self._fusion.hosts[index]:
-                host = where(on, main, host)
-            found[index, "host"] = host
-            found[index, "active"] = _number(node.active)
-            found[index, "alone"] = _number(self._fusion.alone[index])
-            found[index, "plain"] = _number(self._fusion.plain[index])
-            if len(node.inputs) > 1:
-                found[index, "second"] = _number(self._flow.passes(index, 1))
-        return found
-
-    @cached_property
-    def _table(self) -> Tabulation:
-        rows = [{"value": value} for value in self._expressions.values()]
-        return tabulate(self.space.choices, rows)
+    def _numbers(self) -> _Numbers:
+        return _numbers_of(fusion_of(self.space, self.channel_block))
 
     def steps(self, genes: Genes) -> list[Step]:
         """The steps of an `n x d` array of genes; the last step writes the logits."""
-        values = self._table.columns["value"][self._table.codes(genes)]
-        w = _Writing(len(genes), self.batch_size, self.channel_block)
+        table = self._numbers.table
+        values = table.columns["value"][table.codes(genes)]
+        w = Writing(len(genes), self.batch_size, self.channel_block)
         w.writer[0] = np.full(w.n, NOBODY)
         w.is_map[0] = np.ones(w.n, bool)
         for index in range(1, len(self.space.nodes)):
@@ -216,10 +139,10 @@ _IN_BLOCKS = frozenset((
 class _Layer:
     """Writes the steps of one layer."""
 
-    def __init__(self, of: MemorySteps, w: _Writing, index: int, values: Counts) -> None:
+    def __init__(self, of: MemorySteps, w: Writing, index: int, values: Counts) -> None:
         self.w, self.index = w, index
         self.node = of.space.nodes[index]
-        self._values, self._rows, self._of = values, of._rows, of
+        self._values, self._rows, self._of = values, of._numbers.rows, of
 
     def value(self, name: str, index: int | None = None) -> Counts:
         """A number of this layer, or of another, for each network."""
@@ -494,146 +417,3 @@ class _Layer:
 
 def _number(condition: Condition) -> Dim:
     return condition if isinstance(condition, Expression) else int(condition)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The steps of `n` networks in the order in which they run, as arrays.
-
-    Attributes:
-        on: A `steps x n` mask.
-        size: A `steps x n` array of bytes.
-        shape: A `steps x n` array, equal for equal shapes.
-        over: A `steps x n` array of steps that may be written over.
-        reads: An `inputs x steps x n` array of steps; `NOBODY` where there is no such input.
-        scratch: A `pieces x steps x n` array of bytes.
-    """
-
-    on: Mask
-    size: Counts
-    shape: Counts
-    over: Counts
-    reads: Counts
-    scratch: Counts
-
-
-def in_order(steps: Sequence[Step]) -> Schedule:
-    """The steps as onnxruntime runs them.
-
-    Where every step reads the one before it, as in a chain with shortcuts, the order of
-    declaration is kept; other networks are sorted one by one.
-    """
-    inputs = max(len(s.reads) for s in steps)
-    pieces = max(1, *(len(s.scratch) for s in steps))
-    none, nothing = np.full_like(steps[0].size, NOBODY), np.zeros_like(steps[0].size)
-    schedule = Schedule(
-        on=np.stack([s.on for s in steps]),
-        size=np.stack([s.size for s in steps]),
-        shape=np.stack([s.shape for s in steps]),
-        over=np.stack([s.over for s in steps]),
-        reads=np.stack([[*s.reads, *[none] * (inputs - len(s.reads))] for s in steps], axis=1),
-        scratch=np.stack(
-            [[*s.scratch, *[nothing] * (pieces - len(s.scratch))] for s in steps], axis=1
-        ),
-    )
-    summand = np.stack([s.summand for s in steps])
-    place = np.stack([s.place for s in steps])
-    late = np.stack([s.late for s in steps])
-    for i in np.flatnonzero(_forks(schedule)):
-        _sort(schedule, int(i), summand[:, i].tolist(), place[:, i].tolist(), late[:, i])
-    return schedule
-
-
-def _forks(schedule: Schedule) -> Mask:
-    """Which networks have a step that does not read the one before it."""
-    n = schedule.on.shape[1]
-    before = np.full(n, NOBODY)
-    forks = np.zeros(n, bool)
-    for s, on in enumerate(schedule.on):
-        reads = schedule.reads[:, s]
-        chained = (reads == before).any(axis=0) & (reads < s).all(axis=0)
-        forks |= on & ~chained
-        before = np.where(on, s, before)
-    return forks
-
-
-def _sort(schedule: Schedule, i: int, summand: list[int], place: list[int], late: Counts) -> None:
-    """Brings one network's steps into the order in which they run, in place.
-
-    onnxruntime goes depth first from the output, of several inputs to the node added last first.
-    Going over to blocks of channels it adds new nodes in the order that the old ones have, with
-    their sums still apart; the final order is that of the new numbers.
-    """
-    on = np.flatnonzero(schedule.on[:, i])
-    reads = [[r for r in row if r != NOBODY] for row in schedule.reads[:, :, i].T.tolist()]
-    last = int(on[-1])
-    before = _depth_first(last, reads, place, summand)
-    number = dict(zip(before, range(len(before)), strict=True))
-    final = [
-        place[s] if not late[s] else (1 << 20) * int(late[s]) + number.get(s, 0)
-        for s in range(len(reads))
-    ]
-    order = _depth_first(last, reads, final)
-    _permute(schedule, i, order, sorted(set(on.tolist()) - set(order)))
-
-
-def _depth_first(
-    last: int,
-    reads: Sequence[Sequence[int]],
-    number: Sequence[int],
-    summand: Sequence[int] | None = None,
-) -> list[int]:
-    """The steps that the last one depends on, each behind what it reads.
-
-    Args:
-        last: Where to begin.
-        reads: For each step what it reads.
-        number: Of several inputs that with the largest number comes first.
-        summand: For each step the input that it adds; None counts it among the others.
-    """
-    order: list[int] = []
-    entered: set[tuple[int, int]] = set()
-    enter, leave, add = range(3)
-    stack = [(last, add if summand is not None else enter)]
-    while stack:
-        step, what = stack.pop()
-        if what == leave:
-            order.append(step)
-            continue
-        if (step, what) in entered:
-            continue
-        entered.add((step, what))
-        if what == add and summand is not None:
-            other = summand[step]
-            if other != NOBODY and other > step:
-                stack += [(step, enter), (other, add)]
-            elif other != NOBODY:
-                stack += [(other, add), (step, enter)]
-            else:
-                stack.append((step, enter))
-            continue
-        stack.append((step, leave))
-        below = sorted(
-            {r for r in reads[step] if summand is None or r != summand[step]},
-            key=lambda r: number[r],
-        )
-        stack += [(r, enter if summand is None else add) for r in below]
-    return order
-
-
-def _permute(schedule: Schedule, i: int, order: Sequence[int], unread: Sequence[int]) -> None:
-    """Puts one network's steps in that order; those that nothing reads do not run."""
-    for array in (schedule.size, schedule.shape):
-        array[unread, i] = 0
-    schedule.on[unread, i] = False
-    schedule.scratch[:, unread, i] = 0
-    schedule.reads[:, unread, i] = NOBODY
-    places = sorted(order)
-    target = np.full(len(schedule.on) + 1, NOBODY)
-    target[list(order)] = places
-    for array in (schedule.size, schedule.shape, schedule.over):
-        array[places, i] = array[order, i]
-    for stacked in (schedule.reads, schedule.scratch):
-        stacked[:, places, i] = stacked[:, order, i]
-    schedule.over[:, i] = target[schedule.over[:, i]]
-    schedule.reads[:, :, i] = target[schedule.reads[:, :, i]]

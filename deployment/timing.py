@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,32 @@ class Timing:
             preempted=preempted,
         )
 
+    @property
+    def least_by_round_ms(self) -> npt.NDArray[np.float64]:
+        """The least sample of every round."""
+        rounds = min(self.rounds, len(self.samples_ms))
+        runs = len(self.samples_ms) // rounds
+        samples = np.array(self.samples_ms[: runs * rounds])
+        return np.asarray(samples.reshape(rounds, runs).min(axis=1))
+
     def quantile_ms(self, q: float) -> float:
         """A quantile of all samples, load and all."""
         return float(np.quantile(self.samples_ms, q))
+
+
+def noise_floor(timings: Sequence[Timing]) -> float:
+    """What repeating changes: how far the least samples of two halves of the rounds differ.
+
+    Even and odd rounds are the halves, so that drift falls on both almost alike. The mean of the
+    relative differences of all files; NaN for a single round.
+
+    Args:
+        timings: Of files that were timed together, at least one.
+    """
+    each = [timing.least_by_round_ms for timing in timings]
+    rounds = min(len(least) for least in each)
+    if rounds < 2:
+        return math.nan
+    least = np.array([own[:rounds] for own in each]).T  # rounds x files
+    even, odd = least[0::2].min(axis=0), least[1::2].min(axis=0)
+    return float(np.mean(np.abs(even - odd) / np.minimum(even, odd)))

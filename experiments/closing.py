@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,21 @@ def picture_of_limits(feasibility: Feasibility, problem: Problem) -> None:
         say(f"warning: {constraint}: {UNMEASURED}")
 
 
+@contextmanager
+def warned_already() -> Iterator[None]:
+    """Problems made within do not log again what `picture_of_limits` says of modelled costs."""
+    logger = logging.getLogger("strategies.problem")
+
+    def is_new(record: logging.LogRecord) -> bool:
+        return UNMEASURED not in (record.args or ())
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
+
+
 def closing_table(front: Mapping[str, Any]) -> None:
     """Prints every exported network: accuracy with interval, costs predicted and measured."""
     for target in front["targets"]:
@@ -64,6 +81,8 @@ def closing_table(front: Mapping[str, Any]) -> None:
             wrapped="folder",
         )
     difference = max(point["relative_difference"] for point in front["points"])
+    if any(point["measured"]["latency_ms"] is None for point in front["points"]):
+        say("latencies are predicted: no runner reaches the target, so no file was timed there")
     say(
         f"accuracy on {front['dataset']['test']} test images, which had no part in the search; "
         f"torch and ONNX differ by {difference:.0e} of the largest logit at most"
@@ -73,12 +92,13 @@ def closing_table(front: Mapping[str, Any]) -> None:
 def _row(point: Mapping[str, Any]) -> list[str]:
     low, high = point["test_interval_95"]
     predicted = point["predicted"]
+    measured = point["measured"]["latency_ms"]
     return [
         point["title"] if point["kind"] == "searched" else f"baseline {point['title']}",
         f"{100 * point['test_accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
         f"{predicted['latency_ms']:.4f}",
-        f"{point['measured']['latency_ms']:.4f}",
-        f"{100 * point['latency_error']:+.1f} %",
+        "not timed" if measured is None else f"{measured:.4f}",
+        "" if measured is None else f"{100 * point['latency_error']:+.1f} %",
         f"{predicted['energy_mj']:.4f}",
         f"{predicted['peak_memory_bytes'] / 1024:.0f}",
         f"{point['parameters']:,}",

@@ -1,7 +1,10 @@
 """`hwnas explain`: where the time of a network goes on a device, kernel by kernel.
 
 The kernels are the nodes of the graph that onnxruntime optimises on this machine. On this machine
-their times are measured by its profiler; for another device they are predicted from its profile,
+their shares are measured by its profiler. Writing down when each node begins and ends takes time
+too, most of all where nodes are small, so that the profiler's times add up to more than a run
+takes. The total is therefore timed from end to end without it, and shared out among the kernels in
+proportion to the profiler's times. For another device times are predicted from its profile,
 
     time = launch + max(2 MACs / peak, bytes / bandwidth)
 
@@ -14,16 +17,22 @@ are read once a run. The same sum is the device's ceiling, which measured times 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from deployment import LocalRunner
 from deployment.node_profile import NodeProfile, profile_nodes
-from hardware_profiles import PRECISIONS, Quantity, Target, device, local_profile
-from latency_models.ceiling import BYTES_PER_VALUE
+from hardware_profiles import PRECISIONS, Target, device, local_profile
+from latency_models.ceiling import BYTES_PER_VALUE, held_by
 from latency_models.pipeline import PipelineCost, encoded_image, measure_pipeline
 from records import BadInputError, MissingFileError
 
 BOUNDS = ("compute", "memory", "launch")
+
+ROUNDS, MIN_SECONDS = 15, 0.5
+"""How often, and over how long at least, the total is timed."""
 
 TINY_GAP = 50.0
 """A kernel so far above its ceiling is bound by what it takes to be started, not by its work."""
@@ -37,7 +46,7 @@ class ExplainedKernel:
         name: Of the node.
         operator: Of the node.
         shape: What it writes, as text.
-        ms: Measured or predicted.
+        ms: Its share of the measured total, or predicted.
         share: Of the sum of all kernels.
         compute_ms: Its arithmetic at the device's peak.
         memory_ms: Its bytes at the bandwidth of the levels that hold them.
@@ -71,7 +80,8 @@ class Explanation:
         model: The file.
         target: The target's name.
         source: Whether the times are measured or predicted, in words.
-        kernels: In the order in which they run.
+        kernels: In the order in which they run; their times add up to the total.
+        profiled_ms: What the profiler's own times add up to; None where they are predicted.
         pipeline: What is done to the images before, on this machine; None if not asked for.
         side: The side that images are resized to.
     """
@@ -80,6 +90,7 @@ class Explanation:
     target: str
     source: str
     kernels: tuple[ExplainedKernel, ...]
+    profiled_ms: float | None = None
     pipeline: PipelineCost | None = None
     side: int | None = None
 
@@ -90,6 +101,7 @@ class Explanation:
 
     @property
     def total_ms(self) -> float:
+        """A run from end to end without the profiler, or the sum of what is predicted."""
         return sum(kernel.ms for kernel in self.kernels)
 
     @property
@@ -150,21 +162,43 @@ def explain_file(
         precision=precision,
         batch_size=max(1, nodes[0].inputs[0][0] if nodes[0].inputs else 1),
     )
-    kernels = explained(nodes, target, measured=is_local)
+    total_ms = _end_to_end_ms(data, threads) if is_local else None
+    kernels = explained(nodes, target, total_ms=total_ms)
     source = (
-        "measured by onnxruntime's profiler, the least of the runs"
+        "measured from end to end without the profiler, the least of the runs, and shared out in "
+        "proportion to the profiler's times"
         if is_local
         else "predicted: the roofline of the device's profile, a lower bound; "
         f"{profile.share_read:.0%} of its numbers read or measured"
     )
-    found = Explanation(model=str(path), target=target.name, source=source, kernels=kernels)
+    found = Explanation(
+        model=str(path),
+        target=target.name,
+        source=source,
+        kernels=kernels,
+        profiled_ms=sum(node.ms for node in nodes) if is_local else None,
+    )
     return found if image is None else _with_pipeline(found, nodes, image)
 
 
+def _end_to_end_ms(data: bytes, threads: int) -> float:
+    """What a run takes without the profiler."""
+    runner = LocalRunner()
+    (timing,) = runner.time([data], threads=threads, rounds=ROUNDS, min_seconds=MIN_SECONDS)
+    return timing.latency_ms
+
+
 def explained(
-    nodes: Sequence[NodeProfile], target: Target, *, measured: bool
+    nodes: Sequence[NodeProfile], target: Target, *, total_ms: float | None = None
 ) -> tuple[ExplainedKernel, ...]:
-    """Sets every node against the target's ceiling."""
+    """Sets every node against the target's ceiling.
+
+    Args:
+        nodes: The nodes with their profiled times.
+        target: The target.
+        total_ms: The measured total, shared out in proportion to the nodes' times; None takes the
+            ceiling itself as each node's time.
+    """
     factor = BYTES_PER_VALUE[target.precision] / 4
     weights = factor * sum(node.weight_bytes for node in nodes)
     launch = target.profile.kernel_launch_us
@@ -177,9 +211,12 @@ def explained(
         memory = _moving_ms(target, moved, moved)
         memory += _moving_ms(target, factor * node.weight_bytes, weights)
         parts.append((compute, memory, launch_ms))
-    times = [
-        n.ms if measured else la + max(c, m) for n, (c, m, la) in zip(nodes, parts, strict=True)
-    ]
+    if total_ms is None:
+        times = [launch + max(compute, memory) for compute, memory, launch in parts]
+    else:
+        profiled = sum(node.ms for node in nodes)
+        shares = [node.ms / profiled if profiled else 1 / len(nodes) for node in nodes]
+        times = [total_ms * share for share in shares]
     total = sum(times) or 1.0
     return tuple(
         ExplainedKernel(
@@ -207,25 +244,11 @@ def _bound(ms: float, compute: float, memory: float, launch: float) -> str:
 
 def _moving_ms(target: Target, moved: float, working_set: float) -> float:
     """Time to move bytes from the nearest level that holds the working set; 0 where unknown."""
-    profile = target.profile
-    for level in profile.memory:
-        if level is profile.memory[-1]:
-            bandwidth = target.main_memory_bandwidth()
-        elif level.size_bytes is None or working_set > level.size_bytes.value:
-            continue
-        else:
-            bandwidth = _level_bandwidth(
-                target, level.bandwidth_gbps_per_thread, level.bandwidth_gbps
-            )
-        if bandwidth is not None:
-            return moved / (bandwidth.value * 1e6)
+    for level, here in held_by(target.profile, np.array([working_set])):
+        if here[0]:
+            bandwidth = target.bandwidth(level)
+            return 0.0 if bandwidth is None else moved / (bandwidth.value * 1e6)
     return 0.0
-
-
-def _level_bandwidth(
-    target: Target, one: Quantity | None, whole: Quantity | None
-) -> Quantity | None:
-    return one if one is not None and target.threads == 1 else whole
 
 
 def _short(name: str) -> str:
@@ -238,11 +261,4 @@ def _with_pipeline(found: Explanation, nodes: Sequence[NodeProfile], image: str)
     if shape is None or shape[1] not in (1, 3):
         raise BadInputError(f"the network's first input is no image: {shape}")
     cost = measure_pipeline(encoded_image(image), shape[-1], channels=shape[1])
-    return Explanation(
-        model=found.model,
-        target=found.target,
-        source=found.source,
-        kernels=found.kernels,
-        pipeline=cost,
-        side=shape[-1],
-    )
+    return replace(found, pipeline=cost, side=shape[-1])

@@ -108,6 +108,11 @@ def _print(found: Explanation, top: int) -> None:
     head = HEAD + (GAP if found.is_measured else ROOFLINE)
     show_table(f"{Path(found.model).name} on {found.target}", head, rows, left=3)
     say(f"{found.total_ms:.4f} ms in {len(found.kernels)} kernels; {found.source}")
+    if found.profiled_ms is not None:
+        say(
+            f"under the profiler the kernels add up to {found.profiled_ms:.4f} ms, "
+            f"{found.profiled_ms / found.total_ms:.2f} x that: it takes time of its own"
+        )
     bounds = ", ".join(
         f"{b} {100 * ms / found.total_ms:.0f} %" for b, ms in found.bound_ms.items()
     )

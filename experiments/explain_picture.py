@@ -79,10 +79,15 @@ def _bars(axes: Axes, found: Explanation, rows: int) -> None:
     axes.set_yticks(places, labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_xlim(0, 1.12 * max(values))
+    axes.set_xlim(0, 1.26 * max(values))
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("ms")
+    axes.set_xlabel(
+        "ms"
+        if found.profiled_ms is None
+        else f"ms: the total timed without the profiler, shared out by its times (their sum: "
+        f"{found.profiled_ms:.3g} ms)"
+    )
     kind = "measured" if found.is_measured else "predicted: the device's ceiling"
     panel_title(
         axes,

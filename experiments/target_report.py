@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from deployment import Timing
+from deployment import Timing, noise_floor
 from deployment.kit import Results, Sustained
 from hardware_profiles import Target
 from latency_models import LatencyQuality, MeasuredCostModel
@@ -73,11 +72,10 @@ def steadiness(timings: Sequence[Timing]) -> Steadiness:
     """How well timings repeat, taken together in the same rounds; at least one."""
     rounds = min(timing.rounds for timing in timings)
     # rounds x networks: the least sample of every visit
-    least = np.array([_least_by_round(timing)[:rounds] for timing in timings]).T
-    noise = spearman = drift = math.nan
+    least = np.array([timing.least_by_round_ms[:rounds] for timing in timings]).T
+    spearman = drift = math.nan
     if rounds >= 2:
         even, odd = least[0::2].min(axis=0), least[1::2].min(axis=0)
-        noise = float(np.mean(np.abs(even - odd) / np.minimum(even, odd)))
         if len(timings) >= 3 and np.ptp(even) > 0 and np.ptp(odd) > 0:
             spearman = float(spearmanr(even, odd).statistic)
     third = rounds // 3
@@ -89,7 +87,7 @@ def steadiness(timings: Sequence[Timing]) -> Steadiness:
     return Steadiness(
         networks=len(timings),
         rounds=rounds,
-        noise_floor=noise,
+        noise_floor=noise_floor(timings),
         repeat_spearman=spearman,
         drift=drift,
         p50=p50,
@@ -97,13 +95,6 @@ def steadiness(timings: Sequence[Timing]) -> Steadiness:
         p99=p99,
         preempted=float(np.mean(known)) if known else math.nan,
     )
-
-
-def _least_by_round(timing: Timing) -> npt.NDArray[np.float64]:
-    """The least sample of every round."""
-    runs = len(timing.samples_ms) // timing.rounds
-    samples = np.array(timing.samples_ms[: runs * timing.rounds])
-    return np.asarray(samples.reshape(timing.rounds, runs).min(axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from hardware_profiles.integer_peak import with_int8_peak
 from hardware_profiles.local import local_profile
 from hardware_profiles.machine import machine_fingerprint
-from hardware_profiles.profile import CPU_KINDS, PRECISIONS, Profile, Quantity
+from hardware_profiles.profile import CPU_KINDS, PRECISIONS, MemoryLevel, Profile, Quantity
 from records import BadInputError, unknown_name
 
 
@@ -91,14 +91,16 @@ class Target:
         )
 
     def main_memory_bandwidth(self) -> Quantity | None:
-        """Returns the main memory's bandwidth for these threads in GB/s; None if unknown.
+        """Returns the main memory's bandwidth for these threads in GB/s; None if unknown."""
+        level = self.profile.main_memory
+        return None if level is None else self.bandwidth(level)
+
+    def bandwidth(self, level: MemoryLevel) -> Quantity | None:
+        """Returns a memory level's bandwidth for these threads in GB/s; None if unknown.
 
         One core's bandwidth times threads, at most that of the device; where only one of the two
         is known, that of the device, or one core's times threads.
         """
-        level = self.profile.main_memory
-        if level is None:
-            return None
         if level.bandwidth_gbps_per_thread is None:
             return level.bandwidth_gbps
         return _scaled(level.bandwidth_gbps_per_thread, self.threads, level.bandwidth_gbps)

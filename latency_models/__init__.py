@@ -8,8 +8,8 @@ from latency_models.calibration import (
     calibration_networks,
     random_weights_model,
     target_model,
-    time_models,
 )
+from latency_models.calibration_timing import time_models
 from latency_models.ceiling import Ceiling
 from latency_models.cost_records import Costs, Part
 from latency_models.costs import METRICS, CostModel
@@ -18,6 +18,7 @@ from latency_models.kernel_costs import KernelTableCostModel, MeasuredKernels, m
 from latency_models.measured import MeasuredCostModel
 from latency_models.memory import MemoryModel, device_limits
 from latency_models.memory_patches import PatchCosts, PatchPlan
+from latency_models.patched import PatchedCosts
 from latency_models.pipeline import (
     EndToEndCosts,
     PipelineCost,
@@ -45,6 +46,7 @@ __all__ = [
     "Part",
     "PatchCosts",
     "PatchPlan",
+    "PatchedCosts",
     "PipelineCost",
     "RooflineCostModel",
     "SavedTarget",

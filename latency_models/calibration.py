@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from deployment.kernels import RUNTIMES
 from deployment.quantised import MODES, quantise
 from hardware_profiles import Target
 from latency_models.calibration_file import CalibrationFile
+from latency_models.calibration_timing import Progress, time_in_passes, time_models
 from latency_models.inputs import check_space, check_target
 from latency_models.kernel_fit import MIN_NETWORKS, Measurements
 from latency_models.measured import MeasuredCostModel, lowered
@@ -22,14 +23,6 @@ from search_spaces import Genes, SearchSpace
 from supernet import Subnet
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-
-MIN_ROUNDS, MAX_ROUNDS = 7, 25
-ROUNDS_A_PASS = 5
-"""With a file, so many rounds are timed before what is known is written."""
-MIN_SECONDS = 2.5
-"""Over how long a timing is spread at least."""
 
 
 class CalibrationError(HwnasError, RuntimeError):
@@ -144,9 +137,7 @@ def calibrate_together(
             timings = time_models(runner, models, target, seed, budget_s / 2, on_progress)
         else:
             timings = list(
-                _time_in_passes(
-                    runner, models, rows, target, seed, budget_s / 2, on_progress, file
-                )
+                time_in_passes(runner, models, rows, target, seed, budget_s / 2, on_progress, file)
             )
     return _fitted(spaces, target, rows, timings, runner, quantisation)
 
@@ -170,35 +161,6 @@ def target_model(
     """The file that a target times: with random weights, in int8 where its precision is int8."""
     model = random_weights_model(space, row, target.batch_size)
     return quantise(model, mode=quantisation) if target.precision == "int8" else model
-
-
-def time_models(
-    runner: Runner,
-    models: list[bytes],
-    target: Target,
-    seed: int,
-    budget_s: float,
-    on_progress: Progress | None = None,
-) -> list[Timing]:
-    """Times models with as many rounds as the budget allows, at least 7 and at most 25."""
-    return runner.time(
-        models,
-        threads=target.threads,
-        rounds=_rounds(runner, models, target, seed, budget_s),
-        min_seconds=min(MIN_SECONDS, budget_s),
-        seed=seed,
-        on_round=None if on_progress is None else lambda i, n: on_progress("timing", i, n),
-    )
-
-
-def _rounds(
-    runner: Runner, models: list[bytes], target: Target, seed: int, budget_s: float
-) -> int:
-    """How many rounds the budget allows, from one round of ten networks."""
-    start = time.perf_counter()
-    runner.time(models[:MIN_NETWORKS], threads=target.threads, rounds=1, seed=seed)
-    per_round = (time.perf_counter() - start) * len(models) / min(len(models), MIN_NETWORKS)
-    return int(np.clip(budget_s / max(per_round, 1e-6), MIN_ROUNDS, MAX_ROUNDS))
 
 
 def _local_runner(target: Target) -> Runner:
@@ -271,36 +233,6 @@ def _build(
         if on_progress is not None:
             on_progress("building networks to time", len(models), len(rows))
     return models
-
-
-def _time_in_passes(
-    runner: Runner,
-    models: list[bytes],
-    rows: Sequence[Row],
-    target: Target,
-    seed: int,
-    budget_s: float,
-    on_progress: Progress | None,
-    file: CalibrationFile,
-) -> tuple[Timing, ...]:
-    """Times pass by pass and writes after each, going on where the file ends."""
-    if file.rows is None:
-        file.start(rows, _rounds(runner, models, target, seed, budget_s))
-    while not file.is_complete:
-        done = file.rounds_done
-        rounds = min(ROUNDS_A_PASS, file.rounds - done)
-        file.append(
-            runner.time(
-                models,
-                threads=target.threads,
-                rounds=rounds,
-                min_seconds=min(MIN_SECONDS, budget_s) * rounds / file.rounds,
-                seed=seed + done,
-            )
-        )
-        if on_progress is not None:
-            on_progress("timing", file.rounds_done, file.rounds)
-    return file.timings
 
 
 def _fitted(

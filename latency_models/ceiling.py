@@ -14,13 +14,14 @@ sources say so: no number is made up.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from deployment import Lowering
-from hardware_profiles import Profile, Target, with_reference_energy
+from hardware_profiles import MemoryLevel, Profile, Target, with_reference_energy
 
 Values = npt.NDArray[np.float64]
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2, "int16": 2, "int8": 1}
@@ -125,29 +126,42 @@ def _memory(target: Target, moved: Values, missing: list[str]) -> tuple[Values, 
     profile: Profile = with_reference_energy(target.profile)
     time_ms = np.zeros_like(moved)
     pj_per_byte = np.zeros_like(moved)
-    left = np.ones(len(moved), bool)
     if not profile.memory:
         missing.append("memory")
-    for level in profile.memory:
-        is_last = level is profile.memory[-1]
-        if not is_last and level.size_bytes is None:
-            missing.append(f"size of {level.name}")
-            continue
-        fits = (
-            left & (moved <= level.size_bytes.value) if level.size_bytes and not is_last else left
-        )
-        bandwidth = level.bandwidth_gbps_per_thread if target.threads == 1 else None
-        bandwidth = bandwidth or level.bandwidth_gbps
-        if is_last:
-            bandwidth = target.main_memory_bandwidth()
+    missing += [f"size of {level.name}" for level in profile.memory[:-1] if not level.size_bytes]
+    for level, here in held_by(profile, moved):
+        bandwidth = target.bandwidth(level)
         if bandwidth is None:
             missing.append(f"bandwidth of {level.name}")
         else:
-            time_ms[fits] = moved[fits] / (bandwidth.value * 1e6)
+            time_ms[here] = moved[here] / (bandwidth.value * 1e6)
         energy = profile.pj_per_byte.get(level.name)
         if energy is None:
             missing.append(f"energy per byte of {level.name}")
         else:
-            pj_per_byte[fits] = energy.value
-        left = left & ~fits
+            pj_per_byte[here] = energy.value
     return time_ms, pj_per_byte
+
+
+def held_by(
+    profile: Profile, working_set: Values
+) -> Iterator[tuple[MemoryLevel, npt.NDArray[np.bool_]]]:
+    """The memory levels of a device, each with the working sets that it is the nearest to hold.
+
+    Levels of unknown size hold nothing; the last one holds whatever is left.
+
+    Args:
+        profile: The device.
+        working_set: Bytes, an array.
+
+    Yields:
+        A level, and a mask of the same length.
+    """
+    left = np.ones(len(working_set), bool)
+    for level in profile.memory:
+        if level is profile.memory[-1]:
+            yield level, left
+        elif level.size_bytes is not None:
+            here = left & (working_set <= level.size_bytes.value)
+            yield level, here
+            left = left & ~here

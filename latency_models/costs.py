@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from deployment import KINDS, Bundle, Lowering, Runner, deploy
 from deployment.kernels import RUNTIMES
@@ -49,6 +50,8 @@ class CostModel(ABC):
     """
 
     metrics = METRICS
+    quantisation: str = "static"
+    """How int8 files are made where the target's precision is int8 (`deployment.quantised`)."""
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class CostModel(ABC):
         self.space = space
         self.target = target
         self.runner = runner
-        self.lowering: Lowering = lowering or Lowering(
+        self.lowering: Lowering = lowering or Lowering.of(
             space, batch_size=target.batch_size, channel_block=channel_block(target)
         )
 
@@ -179,6 +182,10 @@ class CostModel(ABC):
             table = np.concatenate([table, table + first])
         return table
 
+    def _parts_of_ms(self, genes: Genes, codes: npt.NDArray[np.intp]) -> Values:
+        """The latency of each kernel of each network, where it may depend on the others."""
+        return self._parts_ms(codes)
+
     def _parts_ms(self, codes: npt.NDArray[np.intp]) -> Values:
         """The latency of each kernel of each network, `kernels x n`; first ones pay for it."""
         parts = self._flat_ms[codes].astype(np.float64)
@@ -197,7 +204,7 @@ class CostModel(ABC):
         """
         genes = checked_genes(self.space, genes)
         codes = self.lowering.tabulation.codes(genes)
-        parts = self._parts_ms(codes)
+        parts = self._parts_of_ms(genes, codes)
         latency = self.base_ms + parts.sum(axis=0)
         origin = self.origin[codes]
         shares = [(parts * (origin == k)).sum(axis=0) / parts.sum(axis=0) for k in range(3)]
@@ -320,8 +327,9 @@ class CostModel(ABC):
         Args:
             row: Genes of one architecture.
         """
-        codes = self.lowering.tabulation.codes(checked_genes(self.space, row))
-        latencies = self._parts_ms(codes)[:, 0]
+        row = checked_genes(self.space, row)
+        codes = self.lowering.tabulation.codes(row)
+        latencies = self._parts_of_ms(row, codes)[:, 0]
         flat = self.lowering.tabulation.columns
         return [
             Part(
@@ -343,14 +351,24 @@ class CostModel(ABC):
         architecture: Architecture,
         folder: str | Path,
         facts: Mapping[str, Any],
+        *,
+        images: torch.Tensor | None = None,
+        calibration_images: torch.Tensor | None = None,
     ) -> Bundle:
         """Exports a subnet into a bundle, with what was predicted before it is measured.
+
+        For an int8 target the file is in int8, made as `quantisation` says.
 
         Args:
             subnet: The network.
             architecture: Its choices.
             folder: A new folder.
             facts: Whatever else belongs on the record (accuracy, weights hash, seeds).
+            images: Real images for the comparison with torch.
+            calibration_images: Training images for static int8.
+
+        Raises:
+            BadInputError: Static int8 without calibration images.
         """
         return deploy(
             subnet,
@@ -361,6 +379,9 @@ class CostModel(ABC):
             predicted=self.record(self.space.encode(architecture)),
             facts=facts,
             runner=self.runner,
+            images=images,
+            quantisation=self.quantisation,
+            calibration_images=calibration_images,
         )
 
     def record(self, genes: Genes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from scipy.optimize import nnls
 
 from deployment import Lowering
 from hardware_profiles import Target, with_reference_energy
-from latency_models.ceiling import BYTES_PER_VALUE
+from latency_models.ceiling import BYTES_PER_VALUE, held_by
 from latency_models.costs import CostModel
 from latency_models.inputs import measured_values
 from records import BadInputError
@@ -47,18 +47,9 @@ def energy_parts_mj(target: Target, lowering: Lowering) -> Values:
     moved = width * (flat["read_elements"] + flat["write_elements"] + flat["weight_elements"])
     per_op = profile.pj_per_op.get(target.precision)
     parts = [2e-9 * flat["macs"] * (per_op.value if per_op else 0.0)]
-    left = np.ones(len(moved), bool)
-    for level in profile.memory:
-        is_last = level is profile.memory[-1]
-        if is_last:
-            here = left
-        elif level.size_bytes is None:
-            continue
-        else:
-            here = left & (moved <= level.size_bytes.value)
+    for level, here in held_by(profile, moved):
         energy = profile.pj_per_byte.get(level.name)
         parts.append(1e-9 * moved * here * (energy.value if energy else 0.0))
-        left = left & ~here
     return np.stack(parts)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t
 
 Values = npt.NDArray[np.float64]
 
@@ -27,14 +28,27 @@ PRIOR = 10
 def conformal_quantile(ratios: Values, probability: float) -> float:
     """The quantile of sorted ratios, widened for the finite number of them; NaN without any.
 
-    Above one half it is rounded up, else down. Too few ratios give the greatest or least of them.
+    Above one half it is rounded up, else down. Fewer ratios than a quantile of this probability
+    needs (19 for 95 %) give the greatest or least of them, or the end of the prediction interval
+    of a normal distribution of their logarithms where that lies further out:
+
+        mean +- t(n - 1, p) s sqrt(1 + 1 / n),
+
+    because the greatest of ten is exceeded by one in eleven, not by one in twenty.
     """
     n = len(ratios)
     if n == 0:
         return float("nan")
+    above = probability > 0.5
     rank = (n + 1) * probability
-    rank = np.ceil(rank - 1e-9) if probability > 0.5 else np.floor(rank + 1e-9)
-    return float(ratios[int(np.clip(rank, 1, n)) - 1])
+    rank = np.ceil(rank - 1e-9) if above else np.floor(rank + 1e-9)
+    found = float(ratios[int(np.clip(rank, 1, n)) - 1])
+    if 1 <= rank <= n or n == 1:
+        return found
+    logs = np.log(ratios)
+    reach = float(t.ppf(probability, n - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / n))
+    end = float(np.exp(logs.mean() + reach))
+    return max(found, end) if above else min(found, end)
 
 
 def spread(log_ratios: Values, everything: Values) -> float:

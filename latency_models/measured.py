@@ -121,8 +121,8 @@ class MeasuredCostModel(CostModel):
     def quality(self) -> LatencyQuality:
         """How well networks left out of the fit are predicted: this space's, or all if few."""
         if len(self.genes) >= MIN_NETWORKS:
-            return latency_quality(self.fit.left_out_ms[0], self.measured_ms)
-        measured = np.concatenate([m.latencies_ms for m in self.fit.measurements])
+            return latency_quality(self.fit.left_out_ms[0], self.fit.left_out_measured_ms[0])
+        measured = np.concatenate(self.fit.left_out_measured_ms)
         return latency_quality(np.concatenate(self.fit.left_out_ms), measured)
 
     @property
@@ -276,6 +276,6 @@ class MeasuredCostModel(CostModel):
 
 def lowered(space: SearchSpace, target: Target) -> DescribedLowering:
     """A space lowered for a target, with all that the features need."""
-    return DescribedLowering(
+    return DescribedLowering.of(
         space, batch_size=target.batch_size, channel_block=channel_block(target)
     )

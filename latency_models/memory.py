@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from deployment.memory_order import in_order
 from deployment.memory_plan import planned
-from deployment.memory_steps import MemorySteps, in_order
+from deployment.memory_steps import MemorySteps
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE
 from latency_models.inputs import check_target

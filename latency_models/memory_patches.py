@@ -12,13 +12,13 @@ of its input, cut at the edges; a value that several layers read is computed for
 them needs. Rows and columns are independent, so a patch's work is a product of both.
 
 Norms, factors and activations are written in place; every other layer, a sum too, writes a tensor
-that lives until its last reader. The images and the collected output stay in memory during the
-patches. Every number is for all candidates of a population at once.
+that lives until its last reader. The images stay in memory all the time, the collected output
+during the patches. Every number is for all candidates of a population at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,11 @@ class PatchPlan:
                     f"{until!r}; choose a layer before it"
                 )
 
+    @property
+    def inside(self) -> list[int]:
+        """The layers that are computed in patches, by index; the images are not among them."""
+        return self._before[1:]
+
     def _needed_layers(self) -> list[int]:
         """The layers that the cut depends on, itself included, in order."""
         needed = {self.cut}
@@ -116,7 +121,7 @@ class PatchPlan:
                          "height", "width", "macs", "elements")
         }  # fmt: skip
         active = columns["active"] > 0
-        self._check_readers(active)
+        self._check(columns, active)
         rows = self._regions(columns, active, "height")
         across = self._regions(columns, active, "width")
         before = self._before
@@ -136,20 +141,68 @@ class PatchPlan:
             input_rows=high[0],
         )
 
-    def _check_readers(self, active: Mask) -> None:
-        """What the patches leave behind must be the cut's output alone."""
+    def can_be_cut(self, genes: Genes) -> Mask:
+        """Which networks can run in patches, length `n`.
+
+        The others have a map smaller than the patches are many, or a shortcut from inside the
+        patches to a layer behind them.
+        """
+        table = self.space.layer_table(checked_genes(self.space, genes))
+        active = table.column("active").T > 0
+        fits = np.ones(active.shape[1], bool)
+        for _, _, reads in self._open_shortcuts(active):
+            fits &= ~reads
+        for side in ("height", "width"):
+            fits &= self._size_at_cut(table.column(side).T, active) >= self.patches
+        return fits
+
+    def times_computed(self, genes: Genes) -> npt.NDArray[np.float64]:
+        """How often each position of each layer is computed, on average, a `layers x n` array.
+
+        1 behind the patches and for absent layers.
+
+        Raises:
+            BadInputError: As for `costs`.
+        """
+        table = self.space.layer_table(checked_genes(self.space, genes))
+        names = ("active", "kernel", "stride", "padding", "dilation", "height", "width")
+        columns = {name: table.column(name).T for name in names}
+        active = columns["active"] > 0
+        self._check(columns, active)
+        sides = []
+        for side in ("height", "width"):
+            low, high = self._regions(columns, active, side)
+            sides.append((high - low).sum(axis=1) / np.maximum(columns[side], 1))
+        found = np.ones(active.shape)
+        before = self._before[1:]
+        found[before] = np.where(active[before], sides[0][before] * sides[1][before], 1.0)
+        return found
+
+    def _check(self, columns: dict[str, Counts], active: Mask) -> None:
+        """What the patches leave behind must be the cut's output alone, and large enough."""
+        for reader, source, reads in self._open_shortcuts(active):
+            if reads.any():
+                raise BadInputError(
+                    f"{reader!r} behind the patches reads {source!r} inside them; choose a layer "
+                    "where no shortcut is open"
+                )
+        for side in ("height", "width"):
+            final = self._size_at_cut(columns[side], active)
+            if (final < self.patches).any():
+                raise BadInputError(
+                    f"a map of {final.min()} positions cannot be cut into {self.patches} patches"
+                )
+
+    def _open_shortcuts(self, active: Mask) -> Iterator[tuple[str, str, Mask]]:
+        """Layers behind the cut that read one inside: both names, and in which networks."""
         inside = set(self._before) - {self.cut}
         for index, node in enumerate(self.space.nodes):
             if index in self._before:
                 continue
             for place, source in enumerate(node.inputs):
-                reads = active[index] if place else np.ones(active.shape[1], bool)
-                if source in inside and reads.any():
-                    raise BadInputError(
-                        f"{node.name!r} behind the patches reads "
-                        f"{self.space.nodes[source].name!r} inside them; choose a layer where no "
-                        "shortcut is open"
-                    )
+                if source in inside:
+                    reads = active[index] if place else np.ones(active.shape[1], bool)
+                    yield node.name, self.space.nodes[source].name, reads
 
     def _regions(
         self, columns: dict[str, Counts], active: Mask, side: str
@@ -165,10 +218,6 @@ class PatchPlan:
         low = np.full((layers, self.patches, n), far)
         high = np.full((layers, self.patches, n), -far)
         final = self._size_at_cut(size, active)
-        if (final < self.patches).any():
-            raise BadInputError(
-                f"a map of {final.min()} positions cannot be cut into {self.patches} patches"
-            )
         share = np.arange(self.patches + 1)[:, None] * final // self.patches
         low[self.cut], high[self.cut] = share[:-1], share[1:]
         for index in reversed(self._before[1:]):
@@ -216,8 +265,10 @@ class PatchPlan:
 
     def _whole_peak(self, columns: dict[str, Counts], active: Mask) -> Counts:
         writes, edges = self._written(active)
-        sizes = np.where(writes, columns["elements"], 0) * self.bytes_per_value
-        return peak_alive(sizes, writes, edges)
+        sizes = np.where(writes, columns["elements"], 0)
+        sizes[0] = 0
+        alive = columns["elements"][0] + peak_alive(sizes, writes, edges)
+        return np.asarray(alive * self.bytes_per_value)
 
     def _peak(
         self,
@@ -253,5 +304,5 @@ class PatchPlan:
         shown = writes.copy()
         shown[before] = False
         shown[self.cut] = True
-        peak = np.maximum(peak, peak_alive(later, shown, edges))
+        peak = np.maximum(peak, image + peak_alive(later, shown, edges))
         return np.asarray(peak * self.bytes_per_value)

@@ -242,10 +242,15 @@ class EndToEndCosts:
         return (low + added, low_genes), (high + added, high_genes)
 
     def deploy(
-        self, subnet: Any, architecture: Architecture, folder: Path, facts: Mapping[str, Any]
+        self,
+        subnet: Any,
+        architecture: Architecture,
+        folder: Path,
+        facts: Mapping[str, Any],
+        **options: Any,
     ) -> Any:
         """Exports the network; the bundle's predictions are those of the network alone."""
-        return self.alone.deploy(subnet, architecture, folder, facts)
+        return self.alone.deploy(subnet, architecture, folder, facts, **options)
 
 
 def _milliseconds(side: int, cost: float | PipelineCost) -> float:

@@ -81,16 +81,21 @@ class Expression:
             )
         object.__setattr__(self, "choices", names)
 
-    def evaluate(self, values: Mapping[str, Array]) -> Array:
+    def evaluate(
+        self, values: Mapping[str, Array], known: dict[int, Array] | None = None
+    ) -> Array:
         """The expression's value for every candidate.
 
         Args:
             values: For each choice that is read, an array of length `n` with the chosen values.
+            known: The values of parts, by identity. It is added to: given to the evaluation of
+                several expressions on the same `values`, what they share is computed once. The
+                expressions must live as long as it does.
 
         Returns:
             An array of length `n`.
         """
-        return self._evaluate(values, {})
+        return self._evaluate(values, {} if known is None else known)
 
     def _evaluate(self, values: Mapping[str, Array], done: dict[int, Array]) -> Array:
         if self.operation == "choice":
@@ -211,9 +216,14 @@ def choices_of(dim: Dim | str) -> frozenset[str]:
     return dim.choices if isinstance(dim, Expression) else frozenset()
 
 
-def evaluate(dim: Dim | str, values: Mapping[str, Array], n: int) -> Array:
-    """An array of length `n` with the value for every candidate, plain numbers repeated."""
-    result = dim.evaluate(values) if isinstance(dim, Expression) else np.asarray(dim)
+def evaluate(
+    dim: Dim | str, values: Mapping[str, Array], n: int, known: dict[int, Array] | None = None
+) -> Array:
+    """An array of length `n` with the value for every candidate, plain numbers repeated.
+
+    For `known` see `Expression.evaluate`.
+    """
+    result = dim.evaluate(values, known) if isinstance(dim, Expression) else np.asarray(dim)
     return np.broadcast_to(result, (n,))
 
 

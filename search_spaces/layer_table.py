@@ -117,14 +117,16 @@ def peak_alive(
         An array of length `n`.
     """
     steps, n = sizes.shape
-    last = np.where(active, np.arange(steps)[:, None], 0)  # 0 where skipped and not read
+    own = np.where(active, np.arange(steps, dtype=np.int32)[:, None], np.int32(0))
+    last = own.copy()
     for step in range(steps - 1, -1, -1):
         for k, source in enumerate(edges[step]):
-            reads = np.where(active[step], step, last[step] if k == 0 else 0)
+            passed_on = k == 0
+            reads = np.where(active[step], own[step], last[step]) if passed_on else own[step]
             np.maximum(last[source], reads, out=last[source])
-    change = np.zeros((steps + 1, n), np.int64)
-    change[:steps] = sizes
-    column = np.arange(n)
-    for step in range(steps):
-        change[last[step] + 1, column] -= sizes[step]
+    # where among the flat changes each tensor is no longer alive
+    after = (last + 1).astype(np.intp) * n + np.arange(n)
+    freed = np.bincount(after.ravel(), weights=sizes.ravel(), minlength=(steps + 1) * n)
+    change = -freed.reshape(steps + 1, n).astype(np.int64)  # exact below 2^53 bytes
+    change[:steps] += sizes
     return np.asarray(np.cumsum(change, axis=0).max(axis=0, initial=0))

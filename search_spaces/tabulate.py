@@ -98,9 +98,10 @@ def tabulate(
                 "shape in between (for example one width at the start of a stage)"
             )
         values = _grid(choices, [position[name] for name in read], sizes, count)
+        known: dict[int, Array] = {}
         for name in names:
             with np.errstate(divide="ignore"):  # sizes of 0 are refused with a message later
-                column = evaluate(row[name], values, count)
+                column = evaluate(row[name], values, count, known)
             if dtype is np.int64 and column.dtype.kind == "f" and (column % 1 != 0).any():
                 raise BadInputError(
                     f"row {r} has a {name} of {column[column % 1 != 0][0]:g}, which must be an "

@@ -46,12 +46,15 @@ def scaled_to(costs: MeasuredCostModel, latency_ms: float) -> Genes:
     """The genes of the size whose measured latency is nearest, as a ratio.
 
     Args:
-        costs: A cost model of a `Scaled` network, calibrated on all its sizes.
+        costs: A cost model of a `Scaled` network, calibrated on all its sizes; where none of them
+            was timed, the predicted latencies count.
         latency_ms: The latency to match.
     """
-    index = nearest_size(costs.measured_ms, latency_ms)
+    rows = costs.genes if len(costs.genes) else np.unique(costs.space.enumerate(), axis=0)
+    latencies = costs.measured_ms if len(costs.genes) else costs.latency_ms(rows)
+    index = nearest_size(latencies, latency_ms)
     assert index is not None  # without a bound one is always nearest
-    return np.asarray(costs.genes[index])
+    return np.asarray(rows[index])
 
 
 def nearest_size(

@@ -196,7 +196,7 @@ class Candidates:
     def lowering(self, space: SearchSpace) -> DescribedLowering:
         """One of the spaces, lowered for the target."""
         if id(space) not in self._lowerings:
-            self._lowerings[id(space)] = DescribedLowering(
+            self._lowerings[id(space)] = DescribedLowering.of(
                 space, batch_size=self.target.batch_size, channel_block=self.block
             )
         return self._lowerings[id(space)]

@@ -52,7 +52,7 @@ class KernelTableCostModel(CostModel):
         table.check(target)
         if not table.rows(KERNEL):
             raise BadInputError("the kernel table has no kernels yet: run measure_kernels first")
-        self.described = DescribedLowering(
+        self.described = DescribedLowering.of(
             space, batch_size=target.batch_size, channel_block=channel_block(target)
         )
         super().__init__(space, target, runner, self.described)

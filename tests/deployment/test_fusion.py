@@ -7,8 +7,9 @@ import pytest
 
 from deployment import KINDS, Lowering, emit
 from deployment.data_flow import MOST_COMBINATIONS, combinations
-from deployment.fusion import Fusion
-from search_spaces import SearchSpace
+from deployment.fusion import Fusion, fusion_of
+from deployment.kernel_descriptions import DescribedLowering
+from search_spaces import CNNSpace, SearchSpace
 from search_spaces.blocks import classifier
 from search_spaces.primitives import ACTIVATIONS
 from search_spaces.standard import NASBench201
@@ -290,6 +291,23 @@ def test_a_kernel_that_too_many_choices_decide_about_stands_alone():
     alone = table.column("active")[:, lowering.kernels.index(add)]
     assert (alone == 1).all()  # though the second convolution would take the sum
     assert lowering.tabulation.variants < 1 << 20
+
+
+def test_equal_spaces_share_their_lowering_and_those_without_a_hash_are_lowered_anew():
+    first, equal = (CNNSpace(image_size=8) for _ in range(2))
+    assert fusion_of(first, 8) is fusion_of(equal, 8)
+    assert fusion_of(first, 8) is not fusion_of(first, 16)
+    lowering = Lowering.of(first, batch_size=2)
+    assert lowering is Lowering.of(equal, batch_size=2)
+    assert lowering is not Lowering.of(first)
+    assert type(DescribedLowering.of(first, batch_size=2)) is DescribedLowering
+
+    space = CNNSpace(image_size=8, stages=list(first.stages))  # a list has no hash
+    again = Lowering.of(space, batch_size=2)
+    assert again is not Lowering.of(space, batch_size=2)
+    rows = rows_of(first, 20)
+    for name, column in lowering.table(rows).flat.items():
+        np.testing.assert_array_equal(again.table(rows).flat[name], column)
 
 
 def test_shaken_networks_of_the_cells_are_computed_right(tmp_path):

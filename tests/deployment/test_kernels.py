@@ -192,42 +192,6 @@ def test_rows_do_not_depend_on_each_other():
             np.testing.assert_array_equal(together.column(column)[i], alone.column(column)[0])
 
 
-def peak_by_simulation(graph):
-    """Runs the kernels one by one and keeps every tensor that somebody still reads."""
-    layers = graph.layers
-    place = {0: 0}  # for every layer the kernel that writes its output
-    kernels = [[0]]
-    for index, layer in enumerate(layers[1:], start=1):
-        for last in layer.inputs:  # a sum goes into the first convolution that has none
-            inside = kernels[place[last]]
-            is_conv = layers[inside[0]].operator == "conv2d"
-            is_open = not {"add", "activation"} & {layers[i].operator for i in inside}
-            if is_conv and is_open and sum(last in other.inputs for other in layers) == 1:
-                break
-        joins = is_conv and (
-            layer.operator == "batch_norm"
-            or layer.operator == "add"
-            or (layer.operator == "activation" and layer.activation_name == "relu")
-        )
-        if joins:
-            inside.append(index)
-            place[index] = place[last]
-        else:
-            place[index] = len(kernels)
-            kernels.append([index])
-    order = sorted(range(len(kernels)), key=lambda k: kernels[k][-1])
-    reads = {
-        k: {place[i] for index in kernels[k] for i in layers[index].inputs} - {k} for k in order
-    }
-    size = {k: layers[kernels[k][0]].channels * layers[kernels[k][0]].tokens * 4 for k in order}
-    alive, peak = set(), 0
-    for step, k in enumerate(order):
-        alive.add(k)
-        peak = max(peak, sum(size[a] for a in alive))
-        alive = {a for a in alive if any(a in reads[later] for later in order[step + 1 :])}
-    return peak
-
-
 @dataclass(frozen=True, kw_only=True)
 class LateShortcut(SearchSpace):
     """The shortcut is computed after the convolution that it is added to."""
@@ -254,20 +218,6 @@ def test_kernels_run_after_what_they_read(tmp_path):
         assert set(kernel.inputs) <= written
         written.update(kernel.nodes)
     assert_counts_agree(space, tmp_path)
-    rows = np.array([[0], [1]], np.int16)
-    peaks = lowering.peak_activation_bytes(rows)
-    assert peaks.tolist() == [3 * 16 * 64 * 4, 3 * 32 * 64 * 4]
-    assert peaks.tolist() == [peak_by_simulation(space.graph(row)) for row in rows]
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_peak_activations_are_those_of_a_simulation(name):
-    space = SPACES[name]
-    rows = rows_of(space, 60)
-    peaks = Lowering(space).peak_activation_bytes(rows)
-    assert peaks.tolist() == [peak_by_simulation(space.graph(row)) for row in rows]
-    batched = Lowering(space, batch_size=3).peak_activation_bytes(rows, bytes_per_value=2)
-    np.testing.assert_array_equal(batched, peaks * 3 // 2)
 
 
 def test_wrong_names_and_sizes_are_refused():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deployment import emit
+from deployment import LocalRunner, emit
 from deployment.node_profile import NodeProfile
 from experiments.explain import explain_file, explained
 from experiments.explain_command import explain
@@ -40,7 +40,7 @@ def test_ceiling_is_the_roofline_of_the_levels_that_hold_the_data():
         node("wide", macs=1_000, read=100_000, write=100_000, weights=0),
         node("heavy", macs=1_000, read=100, write=100, weights=4_000_000),
     ]
-    busy, wide, heavy = explained(nodes, TARGET, measured=False)
+    busy, wide, heavy = explained(nodes, TARGET)
     assert busy.compute_ms == pytest.approx(2 * 50e6 / 10e9 * 1e3)
     # tensors of 16 kB come from the 32 KiB level at 100 GB/s, all weights from main memory at 10
     assert busy.memory_ms == pytest.approx(16e3 / 100e9 * 1e3 + 4e3 / 10e9 * 1e3)
@@ -50,9 +50,20 @@ def test_ceiling_is_the_roofline_of_the_levels_that_hold_the_data():
     assert (wide.bound, heavy.bound) == ("memory", "memory")
     assert wide.ms == wide.ceiling_ms == 0.002 + wide.memory_ms  # 2 us to launch
     assert sum(kernel.share for kernel in (busy, wide, heavy)) == pytest.approx(1)
-    tiny = explained([node("tiny", macs=1, read=4, write=4, weights=0)], TARGET, measured=True)[0]
+    tiny = explained([node("tiny", macs=1, read=4, write=4, weights=0)], TARGET, total_ms=1.0)[0]
     assert tiny.bound == "launch"
     assert tiny.gap == pytest.approx(1.0 / tiny.ceiling_ms)
+
+
+def test_the_total_is_shared_out_by_the_profilers_times():
+    sizes = {"macs": 1000, "read": 400, "write": 400, "weights": 40}
+    nodes = [node("a", ms=0.06, **sizes), node("b", ms=0.03, **sizes), node("c", ms=0, **sizes)]
+    a, b, c = explained(nodes, TARGET, total_ms=0.06)
+    assert (a.ms, b.ms, c.ms) == pytest.approx((0.04, 0.02, 0))
+    assert (a.share, b.share) == pytest.approx((2 / 3, 1 / 3))
+    assert a.gap == pytest.approx(0.04 / a.ceiling_ms)
+    even = explained([node(n, **{**sizes, "ms": 0}) for n in "ab"], TARGET, total_ms=0.06)
+    assert [kernel.ms for kernel in even] == pytest.approx([0.03, 0.03])
 
 
 def test_another_device_is_predicted_with_its_precision(model):
@@ -72,10 +83,15 @@ def test_here_it_is_measured_and_the_images_way_is_added(model, tmp_path, capsys
         "decode", "resize", "normalise", "transfer", "network",
     ]  # fmt: skip
     assert found.side == 16
+    assert found.total_ms == pytest.approx(found.pipeline_parts()[-1][1])
+    (alone,) = LocalRunner().time([(model / "model.onnx").read_bytes()], threads=1, rounds=15)
+    assert found.total_ms == pytest.approx(alone.latency_ms, rel=0.3)
+    assert found.profiled_ms > 1.05 * alone.latency_ms  # why its times are shares only
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "gap to ceiling" in printed
     assert "held back by" in printed
+    assert f"the kernels add up to {found.profiled_ms:.4f} ms" in printed
     assert "decode" in printed
 
 

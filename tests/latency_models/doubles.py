@@ -138,8 +138,8 @@ class WeighingRunner:
                 on_round(done + 1, rounds)
         return [
             Timing(
-                samples_ms=tuple(weighed_ms(m) * (1.5 - 0.5 * k) for k in (0, 1)),
-                rounds=2,
+                samples_ms=tuple(weighed_ms(m) * slow for slow in (1.5, 1.0, 1.0, 1.5)),
+                rounds=4,
                 preempted=0.0,
             )
             for m in models

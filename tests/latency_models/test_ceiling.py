@@ -59,7 +59,7 @@ def test_nearest_level_that_holds_a_kernel_sets_its_bandwidth():
     one = ceiling_of(profile)
     np.testing.assert_allclose(one.memory_ms, MOVED / 1e6 / np.array([5.0, 20.0, 50.0]))
     two = ceiling_of(profile, threads=2)
-    np.testing.assert_allclose(two.memory_ms, MOVED / 1e6 / np.array([10.0, 70.0, 120.0]))
+    np.testing.assert_allclose(two.memory_ms, MOVED / 1e6 / np.array([10.0, 40.0, 100.0]))
     four = ceiling_of(profile, threads=4)
     np.testing.assert_allclose(four.memory_ms, MOVED / 1e6 / np.array([12.0, 70.0, 120.0]))
     smaller = level("near", 783, 50.0, 120.0), level("far", 4159, 20.0, 70.0)

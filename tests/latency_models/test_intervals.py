@@ -1,15 +1,34 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from latency_models.intervals import conformal_quantile, ratios_for, spread
 
 
 @pytest.mark.parametrize(
-    ("probability", "rank"), [(0.05, 3), (0.5, 30), (0.9, 54), (0.95, 57), (0.9999, 59)]
+    ("probability", "rank"), [(0.05, 3), (0.5, 30), (0.9, 54), (0.95, 57), (0.98, 59)]
 )
 def test_quantile_is_the_conformal_one(probability, rank):
     ratios = np.sort(np.random.default_rng(0).uniform(0.9, 1.1, 59))  # 60 gaps
     assert conformal_quantile(ratios, probability) == ratios[rank - 1]
+
+
+@pytest.mark.parametrize("n", [8, 10, 14, 18])
+def test_bounds_of_few_networks_cover_what_they_say(n):
+    rng = np.random.default_rng(n)
+    covered, greatest = [], []
+    for _ in range(1500):
+        ratios = np.sort(np.exp(rng.normal(0.01, 0.03, n)))
+        bound = conformal_quantile(ratios, 0.95)
+        assert bound == pytest.approx(1 / conformal_quantile(1 / ratios[::-1], 0.05))
+        covered.append(norm.cdf((np.log(bound) - 0.01) / 0.03))
+        greatest.append(norm.cdf((np.log(ratios[-1]) - 0.01) / 0.03))
+    assert np.mean(greatest) == pytest.approx(n / (n + 1), abs=0.01)  # too little
+    assert 0.945 <= np.mean(covered) <= 0.97
+
+
+def test_one_ratio_is_its_own_bound():
+    assert conformal_quantile(np.array([1.1]), 0.95) == 1.1
 
 
 def test_no_ratios_have_no_quantile():

@@ -26,6 +26,11 @@ def timed(space, n, *, noise=0.0, seed=0, extra=None):
     return Measurements(lowering=lowering(space), genes=genes, latencies_ms=latencies)
 
 
+def extremes(space):
+    ends = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
+    return len(np.unique(ends, axis=0))
+
+
 def model(measurements, others=()):
     m = measurements
     return MeasuredCostModel(
@@ -159,9 +164,52 @@ def test_fit_serves_a_space_of_which_nothing_was_timed():
     costs = hybrid.costs(genes)
     assert (costs.measured < 1).all()
     assert (costs.latency_low_ms < costs.latency_high_ms).all()
-    assert hybrid.quality.networks == 120
+    assert hybrid.quality.networks == 120 - extremes(CNN) - extremes(VIT)
     more = hybrid.refitted(genes[:30], truth[:30], drift=1.0)
     assert np.abs(more.latency_ms(genes) / truth - 1).mean() < 0.03
+
+
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_bound_of_few_networks_is_narrow_and_covers(n):
+    """Planted latencies, 1 % noise: what stays below the bound is counted."""
+    rng = np.random.default_rng(n)
+    unseen = HYBRID.sample(400, rng)
+    truth = planted_ms(HYBRID, unseen)
+    covered, factors = [], []
+    for seed in range(12):
+        costs = model(timed(HYBRID, n, noise=0.01, seed=seed))
+        bound = costs.bound("latency_ms", unseen, 0.95)
+        covered.append((truth * np.exp(rng.normal(0, 0.01, 400)) <= bound).mean())
+        factors.append(float((bound / costs.latency_ms(unseen))[0]))
+    assert np.mean(covered) >= 0.93
+    assert np.mean(factors) < {10: 1.3, 20: 1.1, 40: 1.05}[n]
+
+
+def test_extremes_stay_in_every_fold():
+    """Without the smallest network a fit may say anything about it; that is nobody's error."""
+    m = timed(HYBRID, 40, noise=0.01)
+    ends = {tuple(r) for w in ("smallest", "largest") for r in HYBRID.extremes(w)}
+    inner = np.array([tuple(row) not in ends for row in m.genes])
+    fit = KernelFit([m])
+    np.testing.assert_array_equal(fit.is_left_out[0], inner)
+    np.testing.assert_array_equal(fit.left_out_measured_ms[0], m.latencies_ms[inner])
+    fast = m.latencies_ms.copy()
+    fast[~inner] *= 0.5  # they are fitted, so this shows in the others' predictions alone
+    other = KernelFit([Measurements(lowering=m.lowering, genes=m.genes, latencies_ms=fast)])
+    assert len(other.log_ratios[0]) == inner.sum()
+    assert (other.left_out_ms[0] != fit.left_out_ms[0]).any()
+
+
+def test_a_few_networks_that_are_mostly_extremes_are_all_left_out():
+    m = timed(HYBRID, 10)
+    ends = m.genes[: extremes(HYBRID)]
+    again = Measurements(
+        lowering=m.lowering,
+        genes=np.concatenate([ends, ends, m.genes[:4]]),
+        latencies_ms=np.ones(2 * len(ends) + 4),
+    )
+    assert KernelFit([m]).is_left_out[0].sum() == 10 - extremes(HYBRID)
+    assert KernelFit([again]).is_left_out[0].all()
 
 
 def test_drift_slows_the_other_spaces_too():

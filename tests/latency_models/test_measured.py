@@ -27,6 +27,9 @@ from tests.latency_models.doubles import (
 UNSEEN = HYBRID.sample(1000, np.random.default_rng(1234))
 
 
+ENDS = {tuple(row) for which in ("smallest", "largest") for row in HYBRID.extremes(which)}
+
+
 def fitted(space=HYBRID, target=TARGET, *, n=60, noise=0.01, seed=0):
     genes = sampled(space, n, seed)
     latencies = planted_ms(
@@ -104,9 +107,9 @@ def test_intervals_and_bounds_cover_what_they_say():
 
 
 def test_bound_is_a_quantile_of_the_ratios():
-    model = fitted(n=59)  # 60 gaps between 59 ratios
+    model = fitted(n=59 + len(ENDS))  # 60 gaps between 59 ratios: extremes have none
     predicted = model.latency_ms(UNSEEN)
-    for probability, rank in ((0.05, 3), (0.5, 30), (0.9, 54), (0.95, 57), (0.9999, 59)):
+    for probability, rank in ((0.05, 3), (0.5, 30), (0.9, 54), (0.95, 57), (0.98, 59)):
         np.testing.assert_allclose(
             model.bound("latency_ms", UNSEEN, probability), predicted * model.ratios[rank - 1]
         )
@@ -115,17 +118,19 @@ def test_bound_is_a_quantile_of_the_ratios():
 def test_quality_is_that_of_networks_left_out():
     model = fitted(noise=0.03, n=63)
     predicted = np.empty(63)
-    fold = np.arange(63) % FOLDS
+    inner = np.array([tuple(row) not in ENDS for row in model.genes])
+    fold = np.where(inner, np.arange(63) % FOLDS, -1)
     for f in range(FOLDS):
         rest = MeasuredCostModel(
             HYBRID, TARGET, model.genes[fold != f], model.measured_ms[fold != f]
         )
         predicted[fold == f] = rest.latency_ms(model.genes[fold == f])
-    by_hand = latency_quality(predicted, model.measured_ms)
-    assert model.quality.networks == 63
+    predicted, measured = predicted[inner], model.measured_ms[inner]
+    by_hand = latency_quality(predicted, measured)
+    assert model.quality.networks == 63 - len(ENDS)
     assert model.quality.mape == pytest.approx(by_hand.mape, rel=1e-4)
     assert model.quality.spearman == pytest.approx(by_hand.spearman, abs=1e-6)
-    np.testing.assert_allclose(model.ratios, np.sort(model.measured_ms / predicted), rtol=1e-5)
+    np.testing.assert_allclose(model.ratios, np.sort(measured / predicted), rtol=1e-5)
     assert f"63 networks timed on {TARGET.name}" in model.latency_source
     assert f"{by_hand.mape:.1%}" in model.latency_source
 
@@ -163,7 +168,7 @@ def test_unknown_kernels_are_never_free_and_lower_the_coverage(profile):
     assert (costs.analytic > 0).all()
     assert (model.costs(timed).analytic == 0).all()
     new = {"attention", "layer_norm", "elementwise", "layout"}
-    for row in others[:50]:
+    for row in others[:20]:
         parts = model.parts(row)
         assert {part.kind for part in parts} >= new
         assert min(part.latency_ms for part in parts if part.kind in new) > 0

@@ -7,7 +7,8 @@ import pytest
 
 from deployment import KINDS, Timing
 from latency_models import MeasuredCostModel, calibrate, calibrate_together
-from latency_models.calibration import ROUNDS_A_PASS, CalibrationError, target_model
+from latency_models.calibration import CalibrationError, target_model
+from latency_models.calibration_timing import ROUNDS_A_PASS
 from latency_models.measured import lowered
 from records import BadInputError, CorruptFileError, UnknownNameError
 from tests.latency_models.doubles import CNN, TARGET, VIT, planted_ms, sampled, weighed_ms

@@ -65,7 +65,7 @@ def uses():
 def test_every_shipped_device_has_costs(name, runtime, precision):
     target = Target(profile=device(name), runtime=runtime, precision=precision)
     model = RooflineCostModel(HYBRID, target)
-    genes = sampled(HYBRID, 30)
+    genes = sampled(HYBRID, 10)
     costs = model.costs(genes)
     macs = HYBRID.layer_table(genes).macs
     least = 2 * macs / (target.peak_gflops().value * 1e6)

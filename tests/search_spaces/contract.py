@@ -68,7 +68,7 @@ class SearchSpaceContract:
     other: Callable[[], SearchSpace]
     """Makes the same space with another parameter."""
 
-    networks = 60
+    networks = 25
     """Random networks that are built and counted."""
 
     def rows(self, n, seed=0):
@@ -118,13 +118,15 @@ class SearchSpaceContract:
     # ---- the space as a file -----------------------------------------------------------------
 
     def test_space_round_trips_through_json(self):
-        for space in (self.space, self.other()):
+        other = self.other()
+        for space in (self.space, other):
             read = SearchSpace.from_json(json.loads(json_text(space.to_json())))
-            assert read == space == SearchSpace.from_json(space.to_json())
+            assert read == space
             assert type(read) is type(space)
             assert read.hash == space.hash
             assert read.choices == space.choices
-        assert self.other().hash != self.space.hash
+        assert SearchSpace.from_json(self.space.to_json()) == self.space  # tuples, not lists
+        assert other.hash != self.space.hash
 
     def test_bad_sizes_are_refused(self):
         make = type(self.space)
@@ -193,7 +195,7 @@ class SearchSpaceContract:
         low, smallest = least(self.space, self.space.layers, values)
         high, largest = least(self.space, self.space.layers, -values)
         rng = np.random.default_rng(0)
-        sampled = self.space.layer_table(self.space.sample(50_000, rng)).total(name)
+        sampled = self.space.layer_table(self.space.sample(20_000, rng)).total(name)
         ends = np.concatenate([self.space.extremes(w) for w in ("smallest", "largest")])
         ends = self.space.layer_table(ends).total(name)
         assert low <= min(sampled.min(), ends.min())

@@ -54,7 +54,7 @@ TINY = [
         image_size=8,
         channels=1,
         stages=(
-            ConvStage(depths=(1, 2), widths=(8,), kernels=(3, 5), expansions=(1, 2)),
+            ConvStage(depths=(1, 2), widths=(8,), kernels=(3, 5), expansions=(2,)),
             ConvStage(depths=(1, 3), widths=(8, 16), kernels=(3,), expansions=(1, 2), stride=2),
         ),
     ),

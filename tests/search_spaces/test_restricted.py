@@ -56,7 +56,7 @@ def inside(space, allowed):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda s: s.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_a_restricted_space_has_the_architectures_whose_choices_are_allowed(space, data):
     allowed = data.draw(subsets(space))

@@ -4,7 +4,8 @@ from records import BadInputError
 from search_spaces import SearchSpace
 from search_spaces.standard import STANDARD, FBNetSpace, NASBench201, standard_space
 
-LARGE = {"nasvit", "attentive-nas"}
+LARGE = {"nasvit", "attentive-nas", "ofa-mobilenetv3", "ascan", "mnasnet", "nas-bench-201"}
+"""Those that take long to make; small ones of their classes are read back in their own tests."""
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
     for name in sorted(STANDARD)
