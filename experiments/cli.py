@@ -62,6 +62,17 @@ def quickstart_command(
     out: Annotated[Path, typer.Option(help="the run's folder, new or empty")] = Path(
         "runs/quickstart"
     ),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="a target of `hwnas profile import` or `measure`, its name or folder; "
+            "this machine if not given"
+        ),
+    ] = None,
+    command_file: Annotated[
+        Path | None,
+        typer.Option(help="how commands reach --target; without it files are not timed there"),
+    ] = None,
     max_latency_ms: Annotated[
         float | None, typer.Option(help="limit on the latency of one image at batch 1")
     ] = None,
@@ -77,6 +88,10 @@ def quickstart_command(
         int | None, typer.Option(help="passes over the training images; by dataset if not given")
     ] = None,
     evaluations: Annotated[int, typer.Option(help="subnets whose accuracy is measured")] = 120,
+    strategy: Annotated[
+        str,
+        typer.Option(help="how to search: predictor-guided, bayesian, nsga2, local-search, ..."),
+    ] = "predictor-guided",
     points: Annotated[int, typer.Option(help="networks to export for each target")] = 4,
     calibration_networks: Annotated[
         int, typer.Option(help="networks to time for each cost model")
@@ -97,6 +112,8 @@ def quickstart_command(
         dataset=dataset,
         space=space,
         out=out,
+        target=target,
+        command_file=command_file,
         max_latency_ms=max_latency_ms,
         max_energy_mj=max_energy_mj,
         max_memory_kb=max_memory_kb,
@@ -104,6 +121,7 @@ def quickstart_command(
         resume=resume,
         epochs=epochs,
         evaluations=evaluations,
+        strategy=strategy,
         points=points,
         calibration_networks=calibration_networks,
         refit_threshold=refit_threshold,

@@ -27,6 +27,10 @@ class QuickstartConfig:
         dataset: A dataset's name, a folder of images by class, or a MedMNIST `.npz` file.
         space: A search space's name: `cnn`, `vit`, `hybrid`.
         out: The run's folder, new or empty.
+        target: A target that was measured before (`hwnas profile import`): its name or folder;
+            None takes this machine, at batch 1 and 16.
+        command_file: How commands reach that target (`deployment.command_file`), so that exported
+            files are timed there; without it they are not timed.
         max_latency_ms: Limit on the latency of one image at batch 1.
         max_energy_mj: Limit on the (modelled) energy of one image at batch 1.
         max_memory_kb: Limit on weights and activations at batch 1, in KiB.
@@ -34,6 +38,7 @@ class QuickstartConfig:
         resume: Whether to continue the run in `out`.
         epochs: Passes over the training images; None takes what suits the dataset.
         evaluations: Subnets whose accuracy is measured.
+        strategy: How to search, a name of `strategies.by_name`.
         points: Networks to export for each target.
         calibration_networks: Networks to time for each target's cost model.
         refit_threshold: Median relative error of predicted latencies above which the cost model is
@@ -46,6 +51,8 @@ class QuickstartConfig:
     dataset: str = "digits"
     space: str = "hybrid"
     out: Path = Path("runs/quickstart")
+    target: str | None = None
+    command_file: Path | None = None
     max_latency_ms: float | None = None
     max_energy_mj: float | None = None
     max_memory_kb: float | None = None
@@ -53,6 +60,7 @@ class QuickstartConfig:
     resume: bool = False
     epochs: int | None = None
     evaluations: int = 120
+    strategy: str = "predictor-guided"
     points: int = 4
     calibration_networks: int = 100
     refit_threshold: float = 0.05
@@ -76,6 +84,11 @@ class QuickstartConfig:
             if value < least:
                 option = "--" + name.replace("_", "-")
                 raise BadInputError(f"{option} must be at least {least}, got {value}")
+        if self.command_file is not None and self.target is None:
+            raise BadInputError(
+                "--command-file says how to reach a target that was measured before: name it with "
+                "--target"
+            )
         if self.seed > LARGEST_SEED:
             raise BadInputError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if self.image_size is not None and not 8 <= self.image_size <= LARGEST_IMAGE:
@@ -96,7 +109,13 @@ class QuickstartConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready values."""
-        return {**asdict(self), "out": str(self.out), "epochs": self.training_epochs}
+        found = {**asdict(self), "out": str(self.out), "epochs": self.training_epochs}
+        if self.command_file is not None:
+            found["command_file"] = str(self.command_file)
+        for name in ("target", "command_file"):
+            if found[name] is None:  # as runs of this machine have always said
+                del found[name]
+        return found
 
     def limits(self, target: str) -> dict[str | tuple[str, str], float]:
         """The limits that are set, as a `Problem` takes them.

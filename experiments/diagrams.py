@@ -62,8 +62,9 @@ def front_svg(front: Front, target: TargetFacts) -> str:
         for point in chosen:
             _badge(seen, point.predicted_ms or 0.0, 100 * (point.validation or 0.0), point)
         _frame(kept, front, target)
-        panel_title(kept, "What you get", "test accuracy with 95 % interval, measured latency")
-        kept.set_xlabel("measured latency in ms")
+        how = "measured" if front.is_timed(target.name) else "predicted"
+        panel_title(kept, "What you get", f"test accuracy with 95 % interval, {how} latency")
+        kept.set_xlabel(f"{how} latency in ms" + ("" if how == "measured" else ", not timed"))
         kept.tick_params(labelleft=False)
         _delivered(kept, front, target)
         return svg_text(figure, f"The front of {target.name}")
@@ -184,9 +185,9 @@ def _delivered(axes: Axes, front: Front, target: TargetFacts) -> None:
     points = front.searched(target.name) + front.baselines(target.name)
     titles = [point.title for point in points]  # one that several share is left to the numbers
     for point in points:
-        if point.measured_ms is None or point.test is None:
+        if point.known_ms is None or point.test is None:
             continue
-        x, y = point.measured_ms, 100 * point.test
+        x, y = point.known_ms, 100 * point.test
         colour = RED if point.is_baseline else BLUE
         if point.test_interval:
             low, high = (100 * end for end in point.test_interval)

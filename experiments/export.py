@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from deployment import Bundle, LocalRunner, Timing, deploy, emit
+from deployment import Bundle, LocalRunner, Timing, deploy, emit, target_file
 from experiments.blocks import blocks
 from experiments.intervals import wilson_interval
 from experiments.measuring import Reference, record_timings, time_together, time_with_reference
-from hardware_profiles import Target
-from latency_models import MeasuredCostModel, random_weights_model
+from latency_models import MeasuredCostModel, target_model
 from records import Ledger, generator, storage_error
 from search_spaces import Genes, SearchSpace
 from strategies import Front, FrontPoint, pareto_front
 from supernet import ImageData, Subnet, accuracy
+
+CALIBRATION_IMAGES = 256
+"""Training images that set the scales of static int8 files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,32 +106,72 @@ def _title(point: FrontPoint, own: Front, best: FrontPoint, knee: FrontPoint) ->
 class Timed:
     """A chosen network with what was predicted before it was timed, and its timing.
 
-    `drift` is how much slower networks timed for the calibration ran when timed again beside it.
+    The timing is None where no runner reaches the target. `drift` is how much slower networks
+    timed for the calibration ran when timed again beside it.
     """
 
     chosen: Chosen
     predicted: dict[str, Any]
-    timing: Timing
+    timing: Timing | None
     drift: float
 
     @property
-    def error(self) -> float:
-        """Predicted over measured latency, minus one."""
+    def error(self) -> float | None:
+        """Predicted over measured latency, minus one; None where it was not measured."""
+        if self.timing is None:
+            return None
         return float(self.predicted["latency_ms"] / self.timing.latency_ms - 1)
+
+    @property
+    def latency_ms(self) -> float:
+        """The measured latency, or the predicted one where it was not measured."""
+        if self.timing is None:
+            return float(self.predicted["latency_ms"])
+        return self.timing.latency_ms
+
+    def predicted_as(self, before: Timed) -> Timed:
+        """This timing with what was predicted before, and the cost model that predicted it.
+
+        Both go together: the blocks of a report are parts of the predicted latency.
+        """
+        chosen = replace(self.chosen, cost=before.chosen.cost)
+        return replace(self, chosen=chosen, predicted=before.predicted)
 
 
 def time_chosen(
-    chosen: Sequence[Chosen], reference: Reference, ledger: Ledger, *, seed: int
+    chosen: Sequence[Chosen],
+    ledger: Ledger,
+    *,
+    seed: int,
+    calibration_images: torch.Tensor | None = None,
 ) -> list[Timed]:
     """Predicts the costs of one target's networks, then times their exported files together.
+
+    Their cost model's runner times them, among files that it was fitted to; without a runner they
+    are predicted only. Calibration images are needed where the target runs static int8.
 
     A network that was among those timed for the calibration is predicted by the model fitted to
     the others, so that no prediction rests on the network it is about.
     """
-    target = chosen[0].cost.target
+    cost = chosen[0].cost
+    target = cost.target
     predicted = [one.cost.without(one.genes).record(one.genes) for one in chosen]
-    models = [emit(one.subnet, target.batch_size).SerializeToString() for one in chosen]
-    timings, drift = time_with_reference(models, target, LocalRunner(), reference, seed=seed)
+    if cost.runner is None:
+        return [
+            Timed(chosen=c, predicted=p, timing=None, drift=1.0)
+            for c, p in zip(chosen, predicted, strict=True)
+        ]
+    models = [
+        target_file(
+            emit(one.subnet, target.batch_size).SerializeToString(),
+            target,
+            cost.quantisation,
+            calibration_images,
+        )
+        for one in chosen
+    ]
+    reference = Reference.of(cost)
+    timings, drift = time_with_reference(models, target, cost.runner, reference, seed=seed)
     for one, timing in zip(chosen, timings, strict=True):
         record_timings(ledger, one.cost.space, target, one.genes[None], [timing])
     return [
@@ -156,10 +199,12 @@ def write_bundle(
         space=space.to_json(),
         predicted=timed.predicted,
         facts=_facts(one, data, weights_hash),
-        runner=LocalRunner(),
+        runner=one.cost.runner,
         timing=timed.timing,
         images=data.validation.images[:128],
         seed=seed,
+        quantisation=one.cost.quantisation,
+        calibration_images=data.train.images[:CALIBRATION_IMAGES],
     )
 
 
@@ -202,12 +247,11 @@ def fresh_networks(space: SearchSpace, known: Genes, count: int, seed: int) -> G
     return np.array([row for row in rows if row.tobytes() not in seen][:count], np.int16)
 
 
-def time_fresh(
-    space: SearchSpace, target: Target, rows: Genes, ledger: Ledger, seed: int
-) -> list[Timing]:
-    """Times exported networks with random weights."""
-    models = [random_weights_model(space, row, target.batch_size) for row in rows]
-    timings = time_together(models, target, LocalRunner(), seed=seed)
+def time_fresh(cost: MeasuredCostModel, rows: Genes, ledger: Ledger, seed: int) -> list[Timing]:
+    """Times exported networks with random weights by a cost model's runner."""
+    space, target = cost.space, cost.target
+    models = [target_model(space, row, target, cost.quantisation) for row in rows]
+    timings = time_together(models, target, cost.runner or LocalRunner(), seed=seed)
     record_timings(ledger, space, target, rows, timings)
     return timings
 
@@ -230,12 +274,14 @@ def point_record(timed: Timed, bundle: Bundle, out: Path) -> dict[str, Any]:
         "test_images": facts["test_images"],
         "predicted": predicted,
         "measured": {
-            k: measured[k] for k in ("latency_ms", "dispersion_ms", "median_ms", "p90_ms")
+            k: measured.get(k)
+            for k in ("latency_ms", "dispersion_ms", "median_ms", "p90_ms", "source")
         },
         "drift": timed.drift,
-        "latency_error": predicted["latency_ms"] / measured["latency_ms"] - 1,
+        "latency_error": timed.error,
         "parameters": record["parameters"],
         "macs": record["macs"],
+        "precision": record["precision"],
         "relative_difference": bundle.agreement.relative_difference,
         "file": str(bundle.model_path.relative_to(out)),
         "blocks": [

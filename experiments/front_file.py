@@ -61,7 +61,7 @@ def target_record(cost: MeasuredCostModel, front: Front) -> dict[str, Any]:
         "runtime": target.runtime,
         "precision": target.precision,
         "cost_model": {
-            "networks": quality.networks,
+            "networks": len(cost.genes),
             "mape": quality.mape,
             "median_error": quality.median_error,
             "within_5_percent": quality.within_5_percent,
@@ -91,7 +91,7 @@ def search_record(front: Front, costs: Sequence[MeasuredCostModel]) -> dict[str,
     return {
         "evaluations": len(result.observations),
         "failed": len(result.observations) - len(ok),
-        "strategy": "predictor-guided NSGA-II",
+        "strategy": result.strategy,
         "predictor": None
         if quality is None
         else {

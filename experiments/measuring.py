@@ -10,7 +10,7 @@ import numpy as np
 
 from deployment import LocalRunner, Runner, Timing
 from hardware_profiles import Target
-from latency_models import MeasuredCostModel, calibrate, random_weights_model
+from latency_models import MeasuredCostModel, calibrate, target_model
 from records import Ledger, Observation
 from search_spaces import Genes, SearchSpace
 
@@ -112,8 +112,9 @@ class Reference:
         """Some of the networks that a cost model was fitted to, spread over their latencies."""
         order = np.argsort(cost.measured_ms)
         rows = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
-        batch = cost.target.batch_size
-        models = tuple(random_weights_model(cost.space, cost.genes[i], batch) for i in rows)
+        models = tuple(
+            target_model(cost.space, cost.genes[i], cost.target, cost.quantisation) for i in rows
+        )
         return Reference(models, tuple(float(cost.measured_ms[i]) for i in rows))
 
 

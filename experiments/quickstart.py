@@ -3,10 +3,11 @@
     python -m experiments.quickstart --dataset digits --space hybrid --out runs/quickstart
 
 In order: the data; a cost model of this machine for two targets (one thread, batch 1 and batch
-16), calibrated on timed networks; whether the limits can be kept at all; the supernet; the search,
-for both targets at once; the chosen networks, exported, verified and timed, beside a hand-made
-baseline of the same latency; the report. Everything that is measured goes to the ledger first, so
-a run that was interrupted continues with `--resume`.
+16), calibrated on timed networks, or that of one target measured before; whether the limits can be
+kept at all; the supernet; the search, for all targets at once; the chosen networks, exported,
+verified and timed where a runner reaches the target, beside a hand-made baseline of the same
+latency; the report. Everything that is measured goes to the ledger first, so a run that was
+interrupted continues with `--resume`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployment import Bundle
+from deployment.command_file import read_command_file
 from experiments.baselines import scaled_to
-from experiments.closing import closing_table, picture_of_limits
+from experiments.closing import closing_table, picture_of_limits, warned_already
 from experiments.config import QuickstartConfig
 from experiments.console import console, progress_bar, say
 from experiments.datasets import load_dataset
 from experiments.diagrams import save_front_picture
-from experiments.export import Chosen, Timed, choose, point_record, time_chosen, write_bundle
+from experiments.export import (
+    CALIBRATION_IMAGES,
+    Chosen,
+    Timed,
+    choose,
+    point_record,
+    time_chosen,
+    write_bundle,
+)
 from experiments.front_file import (
     FORMAT,
     FRONT,
@@ -34,16 +44,17 @@ from experiments.front_file import (
     space_record,
     target_record,
 )
-from experiments.measuring import Reference, calibrated, record_calibration
+from experiments.measuring import calibrated, record_calibration
 from experiments.refit import Refit, median_error, refitted_costs
 from experiments.report import write_report
 from experiments.run_folder import begin_run, claim_folder, continue_run, release_folder
 from experiments.spaces import baseline_space, make_space
 from hardware_profiles import local_target
-from latency_models import MeasuredCostModel, calibrate
-from records import Ledger, mirror_to_optuna, versions, write_json
+from latency_models import MeasuredCostModel, calibrate, load_target
+from records import Ledger, mirror_to_optuna, unknown_name, versions, write_json
 from search_spaces import SearchSpace
 from strategies import Front, Problem, check_feasible, pareto_front, search
+from strategies.by_name import STRATEGIES, strategy_by_name
 from supernet import (
     ImageData,
     Recipe,
@@ -79,6 +90,8 @@ class Quickstart:
             HwnasError: Whatever is wrong with the options, the data, the limits or the disk.
         """
         config = self.config
+        if config.strategy not in STRATEGIES:
+            raise unknown_name("strategy", config.strategy, STRATEGIES)
         data = load_dataset(
             config.dataset,
             image_size=config.image_size,
@@ -142,6 +155,8 @@ class Quickstart:
         return self._write(data, supernet, front, costs, timed, refit)
 
     def _calibrate(self, space: SearchSpace, ledger: Ledger | None) -> list[MeasuredCostModel]:
+        if self.config.target is not None:
+            return [self._saved(space, self.config.target)]
         costs = []
         with self._timed("calibration"):
             with console.status("measuring this machine (once)"):
@@ -158,11 +173,27 @@ class Quickstart:
                     )
                 costs.append(cost)
                 say(
-                    f"  {target.name}: {cost.quality.networks} networks timed, cross-validated "
+                    f"  {target.name}: {len(cost.genes)} networks timed, cross-validated "
                     f"error {cost.quality.mape:.1%} (median {cost.quality.median_error:.1%}), "
                     f"Spearman {cost.quality.spearman:.3f}"
                 )
         return costs
+
+    def _saved(self, space: SearchSpace, name: str) -> MeasuredCostModel:
+        """The cost model of a target that was measured before."""
+        file = self.config.command_file
+        runner = None if file is None else read_command_file(file)
+        cost = load_target(name).cost_model(space, runner)
+        say(
+            f"  {cost.target_name}: {len(cost.genes)} networks timed before, cross-validated "
+            f"error {cost.quality.mape:.1%}, Spearman {cost.quality.spearman:.3f}; "
+            + (
+                f"exported files are timed by {runner.name}"
+                if runner is not None
+                else "no runner reaches it, so exported files are not timed: costs only"
+            )
+        )
+        return cost
 
     def _check_limits(
         self, data: ImageData, supernet: Supernet, costs: list[MeasuredCostModel]
@@ -175,7 +206,8 @@ class Quickstart:
         self, data: ImageData, supernet: Supernet, costs: list[MeasuredCostModel]
     ) -> Problem:
         limits = self.config.limits(costs[0].target_name)
-        return Problem(supernet.space, supernet.evaluator(data), costs, limits)
+        with warned_already():
+            return Problem(supernet.space, supernet.evaluator(data), costs, limits)
 
     def _train(self, data: ImageData, supernet: Supernet) -> None:
         config = self.config
@@ -199,9 +231,11 @@ class Quickstart:
     ) -> Front:
         config = self.config
         with self._timed("search"), progress_bar("searching, both targets") as advance:
+            problem = self._problem(data, supernet, costs)
             front = search(
-                self._problem(data, supernet, costs),
+                problem,
                 evaluations=config.evaluations,
+                strategy=strategy_by_name(config.strategy, problem, config.seed),
                 ledger=ledger,
                 seed=config.seed,
                 on_progress=lambda p: advance(
@@ -222,10 +256,10 @@ class Quickstart:
     ) -> tuple[Front, list[MeasuredCostModel], dict[str, list[Timed]], Refit]:
         config = self.config
         with self._timed("export"):
-            timed = self._time_fronts(front, costs, ledger)
+            timed = self._time_fronts(data, front, costs, ledger)
             error = median_error(timed)
             refit = Refit(threshold=config.refit_threshold, median_error=error, refitted=False)
-            if error > config.refit_threshold:
+            if error is not None and error > config.refit_threshold:
                 say(
                     f"  predicted latencies are off by {error:.1%} (median), more than "
                     f"{config.refit_threshold:.1%}: refitting and ranking again"
@@ -236,7 +270,7 @@ class Quickstart:
                 again = self._ranked_again(front, better)
                 if all(len(again.for_target(cost.target_name)) for cost in better):
                     front, costs = again, better
-                    timed = self._time_fronts(front, costs, ledger, before=timed)
+                    timed = self._time_fronts(data, front, costs, ledger, before=timed)
                 else:
                     say(
                         "  under the refitted model no measured network is sure to keep the "
@@ -252,6 +286,7 @@ class Quickstart:
 
     def _time_fronts(
         self,
+        data: ImageData,
         front: Front,
         costs: list[MeasuredCostModel],
         ledger: Ledger,
@@ -263,19 +298,20 @@ class Quickstart:
             chosen = choose(front, cost.target_name, cost, self.config.points)
             known = {t.chosen.genes.tobytes(): t for t in (before or {}).get(cost.target_name, [])}
             timed[cost.target_name] = [
-                Timed(
-                    chosen=t.chosen,
-                    predicted=known.get(t.chosen.genes.tobytes(), t).predicted,
-                    timing=t.timing,
-                    drift=t.drift,
-                )
-                for t in time_chosen(chosen, Reference.of(cost), ledger, seed=self.config.seed)
+                t.predicted_as(known.get(t.chosen.genes.tobytes(), t))
+                for t in self._time(data, chosen, ledger)
             ]
         return timed
 
+    def _time(self, data: ImageData, chosen: list[Chosen], ledger: Ledger) -> list[Timed]:
+        images = data.train.images[:CALIBRATION_IMAGES]
+        return time_chosen(chosen, ledger, seed=self.config.seed, calibration_images=images)
+
     def _ranked_again(self, front: Front, costs: list[MeasuredCostModel]) -> Front:
         assert front.result is not None
-        problem = Problem(front.problem.space, front.problem.accuracy, costs, front.problem.limits)
+        before = front.problem
+        with warned_already():
+            problem = Problem(before.space, before.accuracy, costs, before.limits)
         return pareto_front(problem, front.result.observations, front.result)
 
     def _baseline(
@@ -292,10 +328,19 @@ class Quickstart:
         """
         best = max(timed, key=lambda t: t.chosen.validation_accuracy)
         space = baseline_space(data)
-        own = calibrate(
-            space, cost.target, networks=len(space.multipliers), seed=self.config.seed, budget_s=20
-        )
-        genes = scaled_to(own, best.timing.latency_ms)
+        if cost.runner is None:  # kernels are the same in every space
+            own = cost.in_space(space)
+        else:
+            own = calibrate(
+                space,
+                cost.target,
+                networks=len(space.multipliers),
+                seed=self.config.seed,
+                budget_s=20,
+                runner=cost.runner,
+                quantisation=cost.quantisation,
+            )
+        genes = scaled_to(own, best.latency_ms)
         title = space.title(genes)
         if title not in trained:
             with progress_bar(f"training the baseline {title}") as advance:
@@ -316,7 +361,7 @@ class Quickstart:
             cost=own,
             validation_accuracy=accuracy(subnet, data.validation),
         )
-        return time_chosen([chosen], Reference.of(own), ledger, seed=self.config.seed)[0]
+        return self._time(data, [chosen], ledger)[0]
 
     def _write(
         self,

@@ -21,7 +21,8 @@ class Refit:
 
     Attributes:
         threshold: The median relative error above which it is.
-        median_error: That of the exported networks, predicted before they were timed.
+        median_error: That of the exported networks, predicted before they were timed; None where
+            none was.
         refitted: Whether it was exceeded.
         fresh_networks: Networks that neither fit has seen, timed to judge the refit.
         fresh_median_error_before: Their median error under the first fit.
@@ -29,7 +30,7 @@ class Refit:
     """
 
     threshold: float
-    median_error: float
+    median_error: float | None
     refitted: bool
     fresh_networks: int = 0
     fresh_median_error_before: float | None = None
@@ -39,12 +40,15 @@ class Refit:
         return asdict(self)
 
 
-def median_error(timed: Mapping[str, Sequence[Timed]]) -> float:
-    """The median relative error over the searched networks of all targets."""
+def median_error(timed: Mapping[str, Sequence[Timed]]) -> float | None:
+    """The median relative error over the searched networks of all targets; None if untimed."""
     errors = [
-        abs(one.error) for own in timed.values() for one in own if one.chosen.kind == "searched"
+        abs(one.error)
+        for own in timed.values()
+        for one in own
+        if one.chosen.kind == "searched" and one.error is not None
     ]
-    return float(np.median(errors))
+    return float(np.median(errors)) if errors else None
 
 
 def refitted_costs(
@@ -62,11 +66,11 @@ def refitted_costs(
     for cost in costs:
         own = [t for t in timed[cost.target_name] if t.chosen.kind == "searched"]
         genes = np.array([t.chosen.genes for t in own])
-        latencies = [t.timing.latency_ms for t in own]
+        latencies = [t.timing.latency_ms for t in own if t.timing is not None]
         better = cost.refitted(genes, latencies, drift=own[0].drift)
         after.append(better)
         rows = fresh_networks(cost.space, better.genes, FRESH_NETWORKS, seed)
-        measured = [t.latency_ms for t in time_fresh(cost.space, cost.target, rows, ledger, seed)]
+        measured = [t.latency_ms for t in time_fresh(cost, rows, ledger, seed)]
         errors_before.append(latency_quality(cost.latency_ms(rows), measured).median_error)
         errors_after.append(latency_quality(better.latency_ms(rows), measured).median_error)
     refit = Refit(

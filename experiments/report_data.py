@@ -119,6 +119,11 @@ class Point:
     blocks: tuple[Block, ...]
 
     @property
+    def known_ms(self) -> float | None:
+        """The measured latency, or the predicted one where no runner reached the target."""
+        return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
+    @property
     def label(self) -> str:
         """How people name it: its title, or its name where it has none."""
         return self.title or self.name
@@ -154,6 +159,10 @@ class Front:
         """The hand-made networks beside them."""
         return [p for p in self._of(target) if p.is_baseline]
 
+    def is_timed(self, target: str) -> bool:
+        """Whether the target's networks were timed as files."""
+        return any(p.measured_ms is not None for p in self._of(target))
+
     def _of(self, target: str | None) -> list[Point]:
         return [p for p in self.points if target in (None, p.target)]
 
@@ -167,7 +176,7 @@ class Front:
         known = [p for p in found if p.validation is not None]
         if not known:
             return found[-1] if found else None
-        return max(known, key=lambda p: (p.validation or 0.0, -(p.measured_ms or math.inf)))
+        return max(known, key=lambda p: (p.validation or 0.0, -(p.known_ms or math.inf)))
 
     def fastest(self, target: str) -> Point | None:
         """The searched network with the lowest measured latency."""
@@ -205,7 +214,7 @@ def read_front(content: Mapping[str, Any]) -> Front:
         own = [p for p in raw_points if text(p, "target") == target.name]
         badges = _badges(own)
         read = [_point(raw, badge) for raw, badge in zip(own, badges, strict=True)]
-        points += sorted(read, key=lambda p: (p.is_baseline, p.measured_ms or math.inf))
+        points += sorted(read, key=lambda p: (p.is_baseline, p.known_ms or math.inf))
     return Front(content=content, targets=targets, points=tuple(points))
 
 

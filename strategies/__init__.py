@@ -1,5 +1,6 @@
 """What to try next: random search, evolution, predictor-guided search, and the search loop."""
 
+from strategies.bayesian import Bayesian
 from strategies.design import initial_design
 from strategies.dominance import (
     constrained_rank,
@@ -19,17 +20,24 @@ from strategies.feasibility import (
 from strategies.front import Front, FrontPoint, pareto_front
 from strategies.held_out import PredictorQuality
 from strategies.improvement import expected_gain
+from strategies.local_search import LocalSearch
 from strategies.nsga2 import NSGA2
+from strategies.nsga3 import NSGA3
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Constraint, Problem
 from strategies.protocols import CostModel, Evaluator, Prediction, Predictor
 from strategies.random_search import RandomSearch
+from strategies.regularized_evolution import RegularizedEvolution
 from strategies.result import Progress, SearchHistory, SearchResult
 from strategies.search import EvaluationError, search
+from strategies.sensitivity import SensitivityBisection
+from strategies.slimming import Slimming
 from strategies.strategy import Strategy
 
 __all__ = [
     "NSGA2",
+    "NSGA3",
+    "Bayesian",
     "Constraint",
     "CostModel",
     "EvaluationError",
@@ -38,6 +46,7 @@ __all__ = [
     "Front",
     "FrontPoint",
     "InfeasibleConstraintError",
+    "LocalSearch",
     "Prediction",
     "Predictor",
     "PredictorGuided",
@@ -46,8 +55,11 @@ __all__ = [
     "Progress",
     "RandomSearch",
     "ReachableRange",
+    "RegularizedEvolution",
     "SearchHistory",
     "SearchResult",
+    "SensitivityBisection",
+    "Slimming",
     "Strategy",
     "check_feasible",
     "constrained_rank",

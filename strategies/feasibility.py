@@ -17,6 +17,7 @@ import numpy as np
 from records import HwnasError, generator
 from search_spaces import Genes
 from strategies.known_rows import KnownRows
+from strategies.neighbourhood import neighbours
 from strategies.nsga2 import NSGA2
 from strategies.problem import Constraint, Problem
 from strategies.protocols import LATENCY, Floats
@@ -288,7 +289,7 @@ def _descend(
         before = lowest
         if lowest <= enough:
             break
-        genes = _neighbours(problem, best)
+        genes = neighbours(problem.space, best[0])
         best, lowest = _better(genes, _columns(score, genes), best, lowest)
         if lowest == before:
             break
@@ -306,16 +307,6 @@ def _better(genes: Genes, columns: Floats, best: Genes, lowest: float) -> tuple[
     if total[place] < lowest:
         return genes[place : place + 1], float(total[place])
     return best, lowest
-
-
-def _neighbours(problem: Problem, row: Genes) -> Genes:
-    """All architectures that differ from a `1 x d` row in one choice."""
-    sizes = problem.space.gene_space.sizes.tolist()
-    changes = [(j, value) for j, size in enumerate(sizes) for value in range(size)]
-    genes = np.repeat(row, len(changes), axis=0)
-    gene, value = np.array(changes).T
-    genes[np.arange(len(changes)), gene] = value
-    return problem.space.canonical(genes)
 
 
 def _rounded_up(value: float, digits: int = 3) -> float:

@@ -71,11 +71,16 @@ class FrontPoint:
             "limits": {c.metric: c.limit for c in problem.constraints if c.target == self.target},
         }
 
-    def export(self, folder: str | Path) -> Any:
-        """Writes the network for its target into a folder; returns what the cost model gives."""
+    def export(self, folder: str | Path, **options: Any) -> Any:
+        """Writes the network for its target into a folder; returns what the cost model gives.
+
+        Args:
+            folder: A new folder.
+            options: For the cost model's `deploy`, such as `calibration_images=` for static int8.
+        """
         subnet = self.problem.accuracy.subnet(self.architecture)
-        cost = self.problem.cost(self.target)
-        return cost.deploy(subnet, self.architecture, Path(folder), self.facts)
+        deploy: Any = self.problem.cost(self.target).deploy  # which options it has is its own
+        return deploy(subnet, self.architecture, Path(folder), self.facts, **options)
 
 
 @dataclass(frozen=True)

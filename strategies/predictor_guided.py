@@ -88,6 +88,7 @@ class PredictorGuided(Strategy):
         targets = len(problem.targets)
         self._genes = self._no_rows()
         self._objectives: Floats = np.zeros((0, 1 + targets))
+        self._columns = 1 + targets
         self._violations: Floats = np.zeros(0)
         self._proposed = 0
         self._is_fitted = False
@@ -188,11 +189,6 @@ class PredictorGuided(Strategy):
     # ---- learning ----------------------------------------------------------------------------
 
     def _learn(self, genes: Genes, objectives: Floats, violations: Floats) -> None:
-        if objectives.shape[1] != self._objectives.shape[1]:
-            raise BadInputError(
-                f"told {objectives.shape[1]} objectives; this problem has the error and "
-                f"{len(self.problem.targets)} latencies"
-            )
         none = (np.nan, np.nan)
         forecasts = [self._forecasts.pop(key, none) for key in row_keys(genes).tolist()]
         self._genes = np.concatenate([self._genes, genes])

@@ -69,6 +69,7 @@ class SearchResult:
         predictor: The predictor as last fitted; None if none was used.
         quality: How well it predicted accuracies before they were measured; None without one.
         reused: How many observations came from the ledger.
+        strategy: The class of the strategy that proposed what followed the design.
     """
 
     observations: tuple[Observation, ...]
@@ -77,6 +78,7 @@ class SearchResult:
     predictor: Predictor | None
     quality: PredictorQuality | None
     reused: int = 0
+    strategy: str = ""
 
 
 def reference_points(

@@ -2,7 +2,8 @@
 
 It first makes sure that the limits can be kept, then measures an initial design, then what the
 strategy proposes, batch by batch. Only architectures that keep the limits are measured: costs are
-known beforehand, so an infeasible proposal goes back to the strategy without an evaluation.
+known beforehand, so an infeasible proposal goes back to the strategy without an evaluation (but
+for a strategy that says that it needs them measured).
 
 Every batch is committed to the ledger before the strategy hears of it. All proposals follow from
 the problem, the seed and the measured values; so a search that is started again with the ledger of
@@ -155,6 +156,9 @@ class _Search:
         step = 0
         while len(self.observations) < self.total:
             batch = self._next_batch()[: self.total - len(self.observations)]
+            if len(batch) == 0 and self.strategy.finished:
+                logger.info("%d evaluations: %s", len(self.observations), self.strategy.finished)
+                break
             if len(batch) == 0:
                 logger.warning(
                     "no further architecture within the limits was found after %d of %d "
@@ -196,15 +200,15 @@ class _Search:
             asked = min(missing * 2**attempt, max(missing, _LARGEST_ASK))
             rows = self.strategy.ask(asked)
             violations = self.problem.violations(rows)
-            misses = violations > 0
+            misses = (violations > 0) & (not self.strategy.measures_infeasible)
             if misses.any():
                 unknown = np.full(int(misses.sum()), np.nan)
                 objectives = self.problem.objectives(rows[misses], unknown)
                 self.strategy.tell(rows[misses], objectives, violations[misses])
             found = np.concatenate([found, rows[~misses]])
-            if len(rows) < asked:
+            if len(rows) == 0 or (len(rows) < asked and not self.strategy.waits):
                 break
-        if len(found) == 0:
+        if len(found) == 0 and not self.strategy.finished:
             starts = np.array([o.genes for o in self.observations], np.int16)
             count = self.batch_size + min(len(self.known), 1024)
             rows = sample_feasible(self.problem, count, self.rng, starts)
@@ -316,6 +320,7 @@ class _Search:
             predictor=guided.predictor if guided else None,
             quality=guided.quality if guided else None,
             reused=self.reused,
+            strategy=type(self.strategy).__name__,
         )
 
 

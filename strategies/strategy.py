@@ -40,6 +40,10 @@ class Strategy(ABC):
     """How often they are taken; each attempt draws twice as many, in all 40 000, so that a small
     space is found to its last row."""
 
+    waits: ClassVar[bool] = False
+    """Whether `ask` gives fewer rows than asked for, or none, while it must first hear of pending
+    ones. With nothing pending it always gives some until the space is exhausted."""
+
     def __init__(
         self, space: SearchSpace, *, seed: int = 0, initial: npt.ArrayLike | None = None
     ) -> None:
@@ -48,6 +52,21 @@ class Strategy(ABC):
         self._known = KnownRows()
         self._initial = self._no_rows() if initial is None else space.gene_space.check(initial)
         self._pending = self._no_rows()
+        self._columns: int | None = None
+
+    finished: str = ""
+    """Why nothing more is proposed although the space is not exhausted; empty while more is."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every architecture of the space was proposed or told."""
+        return len(self._known) >= self.space.cardinality
+
+    @property
+    def measures_infeasible(self) -> bool:
+        """Whether it needs rows measured that miss the limits, as a way does that begins at the
+        largest network. Others are told of such rows without a measurement."""
+        return False
 
     @property
     def pending(self) -> Genes:
@@ -58,7 +77,8 @@ class Strategy(ABC):
         """Proposes rows that are distinct, canonical, and neither told before nor pending.
 
         Returns:
-            An `n x d` array; fewer rows only where (nearly) all of the space is known.
+            An `n x d` array; fewer rows only where (nearly) all of the space is known (see
+            `is_exhausted`), or where the strategy `waits`.
         """
         if n < 0:
             raise BadInputError(f"n must be at least 0, got {n}")
@@ -66,7 +86,7 @@ class Strategy(ABC):
         missing = n - len(parts[0])
         share_new = 1.0
         for attempt in range(self._attempts + self._random_attempts):
-            if missing == 0 or len(self._known) >= self.space.cardinality:
+            if missing == 0 or self.is_exhausted or self._must_wait():
                 break
             if attempt < self._attempts:
                 count = min(math.ceil(1.1 * missing / share_new), 4 * n)
@@ -83,37 +103,69 @@ class Strategy(ABC):
         return asked
 
     def tell(self, genes: Genes, objectives: Floats, violations: Floats | None = None) -> None:
-        """Takes in what became of some rows, asked for or not.
+        """Takes in what became of some rows, asked for or not; a refused call changes nothing.
+
+        Rows that were not asked for are checked and put into canonical form: to tell a row that
+        is not canonical is to tell of the architecture that it means. Of a row that is told
+        twice, in one call or in two, the later values count.
 
         Args:
-            genes: An `n x d` array of canonical rows.
-            objectives: An `n x m` array, minimised. NaN where an evaluation failed, or where
-                an infeasible row was not evaluated.
-            violations: By how much each row misses its constraints, 0 for a feasible one; None
-                if all are feasible.
+            genes: An `n x d` array of integers.
+            objectives: An `n x m` array, minimised, with the same `m` in every call. NaN where an
+                evaluation failed, or where an infeasible row was not evaluated; an infinite
+                value counts as NaN. Rows with a NaN rank last.
+            violations: By how much each row misses its constraints, 0 or less for a feasible one,
+                NaN counts as infinite; None if all are feasible.
 
         Raises:
-            BadInputError: Arrays that do not fit each other.
+            BadInputError: Arrays that do not fit each other, the space, or earlier calls.
         """
-        missed = np.zeros(len(genes)) if violations is None else violations
+        genes, objectives, missed = self._fitting(genes, objectives, violations)
+        if len(genes) == 0:
+            return
+        keys = row_keys(genes)
+        pending = row_keys(self._pending)
+        if not np.array_equal(keys, pending):
+            strange = ~np.isin(keys, pending)
+            if strange.any():
+                genes = genes.copy()
+                genes[strange] = self.space.gene_space.check(genes[strange])
+                keys = row_keys(genes)
+            last = np.sort(len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1])
+            if len(last) < len(keys):
+                keys, genes = keys[last], genes[last]
+                objectives, missed = objectives[last], missed[last]
+        self._columns = objectives.shape[1]
+        self._known.update(keys)
+        self._pending = self._pending[~np.isin(pending, keys)]
+        self._learn(genes.astype(np.int16, copy=False), objectives, missed)
+
+    def _fitting(
+        self, genes: Genes, objectives: Floats, violations: Floats | None
+    ) -> tuple[Genes, Floats, Floats]:
+        """What was told, with NaN for unknown objectives and infinity for unknown violations."""
+        genes, objectives = np.asarray(genes), np.asarray(objectives, np.float64)
+        missed = np.zeros(len(genes)) if violations is None else np.asarray(violations, np.float64)
         d = len(self.space.choices)
-        if genes.shape[1:] != (d,) or objectives.ndim != 2:
+        if genes.shape[1:] != (d,) or objectives.ndim != 2 or objectives.shape[1] == 0:
             raise BadInputError(
                 f"genes must be n x {d} and objectives n x m, "
                 f"got {genes.shape} and {objectives.shape}"
             )
-        if not len(genes) == len(objectives) == len(missed):
+        if genes.dtype.kind not in "iu" and len(genes):
+            raise BadInputError(f"genes must be integers, got {genes.dtype}")
+        if not len(genes) == len(objectives) == len(missed) or missed.ndim != 1:
             raise BadInputError(
                 f"told {len(genes)} rows with {len(objectives)} rows of objectives and "
                 f"{len(missed)} violations; there must be one of each a row"
             )
-        if len(genes) == 0:
-            return
-        keys = row_keys(genes)
-        self._known.update(keys)
-        if len(self._pending):
-            self._pending = self._pending[~np.isin(row_keys(self._pending), keys)]
-        self._learn(genes, objectives, missed)
+        if self._columns is not None and objectives.shape[1] != self._columns:
+            raise BadInputError(
+                f"told {objectives.shape[1]} objectives, {self._columns} before or when the "
+                "strategy was made"
+            )
+        objectives = np.where(np.isfinite(objectives), objectives, np.nan)
+        return genes, objectives, np.where(np.isnan(missed), np.inf, np.maximum(missed, 0.0))
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next, as JSON-ready values."""
@@ -124,6 +176,7 @@ class Strategy(ABC):
             "known": self._known.to_text(),
             "initial": self._initial.tolist(),
             "pending": self._pending.tolist(),
+            "objectives": self._columns,
             "learned": self._learned(),
         }
 
@@ -140,11 +193,16 @@ class Strategy(ABC):
         self._known = KnownRows.from_text(state["known"])
         self._initial = self._rows(state["initial"])
         self._pending = self._rows(state["pending"])
+        self._columns = state.get("objectives")
         self._relearn(state["learned"])
 
     @abstractmethod
     def _propose(self, n: int) -> Genes:
         """About `n` canonical rows; known and repeated ones are dropped by the caller."""
+
+    def _must_wait(self) -> bool:
+        """Whether a strategy that `waits` cannot propose before it hears of pending rows."""
+        return False
 
     @abstractmethod
     def _learn(self, genes: Genes, objectives: Floats, violations: Floats) -> None:

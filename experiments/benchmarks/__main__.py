@@ -13,6 +13,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     "throughput",
+    "strategy_speed",
     "extraction",
     "latency",
     "latency_local",
@@ -22,7 +23,14 @@ BENCHMARKS = (
     "supernet_speed",
     "quickstart",
 )
-LONG = ("kernel_table", "latency_transfer", "supernet_quality", "hand_made")
+LONG = (
+    "kernel_table",
+    "latency_transfer",
+    "accuracy_predictors",
+    "tabular_search",
+    "supernet_quality",
+    "hand_made",
+)
 
 
 def main() -> None:

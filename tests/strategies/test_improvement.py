@@ -1,6 +1,7 @@
 import numpy as np
 
 from strategies import expected_gain, hypervolume
+from strategies.improvement import staircase_gain
 
 REFERENCE = (0.5, 8.0)
 
@@ -35,3 +36,25 @@ def test_uncertain_errors_gain_the_mean_over_draws():
         draws = rng.normal(mean[i], std[i], 4000)
         gains = [volume(np.concatenate([front, [[e, latency[i]]]])) - volume(front) for e in draws]
         assert abs(gain[i] - np.mean(gains)) < 4 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_uncertain_costs_gain_the_mean_over_draws_of_both():
+    rng = np.random.default_rng(2)
+    front = np.array([[0.4, 1.0], [0.3, 2.0], [0.2, 5.0]])
+    mean, std = np.array([0.28, 0.35, 0.1]), np.array([0.05, 0.02, 0.03])
+    cost, cost_std = np.array([1.5, 3.0, 7.9]), np.array([0.4, 1.0, 0.5])
+    gain = staircase_gain(front, mean, std, cost, REFERENCE, cost_std)
+    whole = hypervolume(front, REFERENCE)
+    for i in range(3):
+        draws = rng.normal([mean[i], cost[i]], [std[i], cost_std[i]], (4000, 2))
+        gains = [hypervolume(np.concatenate([front, [d]]), REFERENCE) - whole for d in draws]
+        assert abs(gain[i] - np.mean(gains)) < 4 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_costs_that_are_almost_certain_gain_what_known_ones_do():
+    rng = np.random.default_rng(3)
+    front = np.column_stack([rng.uniform(0.1, 0.6, 6), rng.uniform(1, 9, 6)])
+    mean, std, cost = rng.uniform(0.05, 0.6, 30), np.full(30, 0.1), rng.uniform(0.5, 10, 30)
+    known = staircase_gain(front, mean, std, cost, REFERENCE)
+    almost = staircase_gain(front, mean, std, cost, REFERENCE, np.full(30, 1e-7))
+    np.testing.assert_allclose(almost, known, atol=1e-6)

@@ -13,6 +13,9 @@ def make(problem, **options):
 
 
 class TestPredictorGuided(StrategyContract):
+    proposes_what_misses_limits = False
+    state_bytes_a_row = 250
+
     def make(self, problem, **options):
         return make(problem, **options)
 

@@ -1,4 +1,5 @@
 import time
+from functools import cache
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_the_default_predictor_is_used():
     assert front.result.quality.count == 8
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_guided_beats_evolution_and_random_search(seed):
     volumes = [
         volume(quick(problem(seed=seed), 72)),
@@ -95,10 +96,10 @@ def test_a_tight_and_a_loose_limit_give_different_fronts_within_them():
 
 def test_an_impossible_limit_ends_before_anything_is_measured():
     p = problem({"latency_ms": 0.01})
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InfeasibleConstraintError, match=r"lowest found is 0\.\d+"):
         search(p, evaluations=1000)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 10
     assert p.accuracy.seen == []
 
 
@@ -162,28 +163,36 @@ def feasible_count(p):
 # ---- the ledger ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop_after", [0, 21, 37])
+LIMITS = {"latency_ms": 0.6}
+
+
+def run_of_44(p, ledger, guided):
+    if guided:
+        return quick(p, 44, ledger=ledger)
+    strategy = NSGA2(SPACE, population_size=12)
+    return search(p, evaluations=44, strategy=strategy, ledger=ledger)
+
+
+@cache
+def uninterrupted(guided):
+    with ledger_in_memory() as ledger:
+        expected = list(run_of_44(problem(LIMITS), ledger, guided).result.observations)
+        assert ledger.observations() == expected
+    return expected
+
+
+@pytest.mark.parametrize("stop_after", [0, pytest.param(21, marks=pytest.mark.slow), 37])
 @pytest.mark.parametrize("guided", [True, False])
 def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path, stop_after, guided):
-    def run(p, ledger):
-        strategy = None if guided else NSGA2(SPACE, population_size=12)
-        if strategy is None:
-            return quick(p, 44, ledger=ledger)
-        return search(p, evaluations=44, strategy=strategy, ledger=ledger)
-
-    limits = {"latency_ms": 0.6}
-    with ledger_in_memory() as ledger:
-        expected = list(run(problem(limits), ledger).result.observations)
-        assert ledger.observations() == expected
-
+    expected = uninterrupted(guided)
     path = tmp_path / "run.sqlite"
     with Ledger.create(path, {}) as ledger, pytest.raises(KeyboardInterrupt):
-        run(problem(limits, stop_after=stop_after), ledger)
+        run_of_44(problem(LIMITS, stop_after=stop_after), ledger, guided)
     with Ledger.open(path) as ledger:
         before = ledger.observations()
         assert before == expected[: 8 * (stop_after // 8)]
-        p = problem(limits)
-        front = run(p, ledger)
+        p = problem(LIMITS)
+        front = run_of_44(p, ledger, guided)
         assert ledger.observations() == list(front.result.observations) == expected
     assert len(p.accuracy.seen) == 44 - len(before)
     assert front.result.reused == len(before)

@@ -1,0 +1,214 @@
+"""How soon a search finds the front of a published table, against random search and peers.
+
+NAS-Bench-201, error on cifar100 against the latency of each device in turn. After 25, 50, 100 and
+200 evaluations: the hypervolume of what was evaluated, as a share of that of the table's true
+front. The reference point is the ideal one plus 1.1 times the distance to the nadir, of the true
+front, in percent of error and in milliseconds.
+
+Ours runs with latencies known (of all rows, as a cost model gives them) and learned (of evaluated
+rows alone). The peers are not told latencies: pymoo's and Optuna's NSGA-II (population 20), random
+search and Optuna's TPE on all devices; Optuna's Gaussian process and BoTorch's qLogNEHVI, which
+take long, on `SLOW_DEVICES`, up to 100 evaluations, with at most `SLOW_SEEDS` seeds. BoTorch's
+model is a Matern process on one-hot choices, its candidates are all cells. A peer that evaluates a
+cell again is not charged for it.
+
+`--scores FILE` keeps each run as a line; a run with the same file goes on where it stopped.
+
+    python -m experiments.benchmarks.tabular_search TABLES_FOLDER --scores FILE [--seeds 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.tabular_peers import PEERS, Evaluate
+from experiments.latency_tables import device_columns
+from experiments.search_tables import SearchTable, read_search_table
+from experiments.tabular_search import search_table
+from strategies import hypervolume, is_non_dominated
+
+POINTS = (25, 50, 100, 200)
+SLOW = ("Optuna GP", "BoTorch qLogNEHVI")
+SLOW_DEVICES = ("lat_1080ti_32", "lat_2080ti_256", "lat_silver_4114", "lat_samsung_s7")
+SLOW_SEEDS = 5
+SLOW_BUDGET = 100
+OURS = {"ours, latency known": True, "ours, latency learned": False}
+ACCURACY = "cifar100_acc"
+
+Rows = list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One search.
+
+    Attributes:
+        method: Who searched.
+        device: The latency column.
+        seed: The seed.
+        shares: The share of the true front's hypervolume after each of `POINTS` that was reached.
+        seconds: The time of one suggestion, on average.
+    """
+
+    method: str
+    device: str
+    seed: int
+    shares: tuple[float, ...]
+    seconds: float
+
+
+def share_of_front(table: SearchTable) -> Callable[[Sequence[int]], float]:
+    """What tells the share of the true front's hypervolume that some rows reach."""
+    points = np.column_stack([100 - table.accuracy, table.latency_ms])
+    front = points[is_non_dominated(points)]
+    ideal, nadir = front.min(axis=0), front.max(axis=0)
+    reference = ideal + 1.1 * (nadir - ideal)
+    whole = hypervolume(front, reference)
+    return lambda rows: hypervolume(points[list(rows)], reference) / whole
+
+
+def search_once(table: SearchTable, method: str, device: str, seed: int, budget: int) -> Score:
+    """Runs one method once."""
+    began = time.perf_counter()
+    if method in OURS:
+        rows = search_table(table, latency_known=OURS[method], budget=budget, seed=seed)
+    else:
+        rows = distinct_rows(table, PEERS[method], budget, seed)
+    seconds = (time.perf_counter() - began) / len(rows)
+    share = share_of_front(table)
+    shares = tuple(share(rows[:point]) for point in POINTS if point <= len(rows))
+    return Score(method=method, device=device, seed=seed, shares=shares, seconds=seconds)
+
+
+class _BudgetSpentError(Exception):
+    """Ends a peer's search."""
+
+
+def distinct_rows(
+    table: SearchTable, peer: Callable[[SearchTable, Evaluate, int], None], budget: int, seed: int
+) -> Rows:
+    """The distinct rows that a peer evaluates, in order; it is stopped when there are enough."""
+    place = {tuple(row): i for i, row in enumerate(table.genes.tolist())}
+    seen: dict[int, None] = {}
+
+    def evaluate(genes: npt.ArrayLike) -> tuple[float, float]:
+        row = place[tuple(int(g) for g in np.asarray(genes))]
+        if row not in seen and len(seen) == budget:
+            raise _BudgetSpentError
+        seen[row] = None
+        return float(100 - table.accuracy[row]), float(table.latency_ms[row])
+
+    with suppress(_BudgetSpentError):
+        peer(table, evaluate, seed)
+    return list(seen)
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Runs what is missing, and shows means over devices and seeds."""
+    path = arguments.tables / "nb201.parquet"
+    devices = arguments.devices or list(device_columns(path))
+    kept = _read_scores(arguments.scores)
+    if importlib.util.find_spec("botorch") is None:
+        print("BoTorch is not installed: it is left out")
+    for seed in range(arguments.seeds):
+        for device in devices:
+            table = read_search_table(path, "nb201", ACCURACY, device)
+            for method, budget in _planned(arguments.methods, device, seed, arguments.budget):
+                if any((s.method, s.device, s.seed) == (method, device, seed) for s in kept):
+                    continue
+                score = search_once(table, method, device, seed, budget)
+                kept.append(score)
+                _keep_score(arguments.scores, score)
+                text = "  ".join(f"{share:.3f}" for share in score.shares)
+                print(f"{seed} {device:18s} {method:22s} {text}", flush=True)
+    mine = [s for s in kept if s.device in devices and s.seed < arguments.seeds]
+    return {"means": _show(mine, "all devices"), "slow": _show(_comparable(mine), "slow devices")}
+
+
+def _planned(
+    methods: Sequence[str], device: str, seed: int, budget: int
+) -> Iterator[tuple[str, int]]:
+    for method in methods:
+        if method not in SLOW:
+            yield method, budget
+        elif (
+            device in SLOW_DEVICES
+            and seed < SLOW_SEEDS
+            and (method != SLOW[1] or importlib.util.find_spec("botorch") is not None)
+        ):
+            yield method, min(SLOW_BUDGET, budget)
+
+
+def _comparable(scores: Sequence[Score]) -> list[Score]:
+    """The searches on the devices and seeds of the slow peers."""
+    return [s for s in scores if s.device in SLOW_DEVICES and s.seed < SLOW_SEEDS]
+
+
+def _show(scores: Sequence[Score], title: str) -> list[dict[str, Any]]:
+    """Means over devices and seeds; a point that some search did not reach is left out."""
+    records: list[dict[str, Any]] = []
+    for method in dict.fromkeys(s.method for s in scores):
+        mine = [s for s in scores if s.method == method]
+        reached = min(len(s.shares) for s in mine)
+        shares = np.array([s.shares[:reached] for s in mine])
+        records.append({
+            "method": method,
+            "searches": len(mine),
+            "share": dict(zip(POINTS, shares.mean(axis=0).tolist(), strict=False)),
+            "least": dict(zip(POINTS, shares.min(axis=0).tolist(), strict=False)),
+            "seconds": float(np.mean([s.seconds for s in mine])),
+        })  # fmt: skip
+    lines = []
+    for r in records:
+        cells = [f"{r['share'][p]:.3f} ({r['least'][p]:.3f})" for p in r["share"]]
+        cells += [""] * (len(POINTS) - len(cells))
+        lines.append([r["method"], r["searches"], *cells, f"{r['seconds']:.3f}"])
+    head = ["method", "searches", *(f"{p} (least)" for p in POINTS), "s a suggestion"]
+    show(f"share of the front's hypervolume, {title}", head, lines)
+    return records
+
+
+def _read_scores(path: Path | None) -> list[Score]:
+    if path is None or not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Score(**{**line, "shares": tuple(line["shares"])}) for line in lines]
+
+
+def _keep_score(path: Path | None, score: Score) -> None:
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(score)) + "\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The tables, which methods and devices, how many seeds and evaluations."""
+    parser.add_argument(
+        "tables",
+        type=Path,
+        nargs="?",
+        default=Path("../shared/benchdata"),
+        help="folder with nb201.parquet",
+    )
+    methods = [*OURS, *PEERS]
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
+    parser.add_argument("--devices", nargs="+", help="latency columns; all by default")
+    parser.add_argument("--seeds", type=int, default=10, help="searches per device")
+    parser.add_argument("--budget", type=int, default=max(POINTS), help="evaluations a search")
+    parser.add_argument("--scores", type=Path, help="a file of searches to go on with")
+
+
+if __name__ == "__main__":
+    benchmark_main("tabular_search", run, add_arguments)

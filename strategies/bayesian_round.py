@@ -1,0 +1,209 @@
+"""One batch of a Bayesian search: what is believed when it begins, and what is chosen.
+
+See `strategies.bayesian` for what is done and why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from predictors.kernels import Groups
+from search_spaces import Genes
+from strategies.bayesian_candidates import Candidates
+from strategies.bayesian_models import ErrorScale, log_latency
+from strategies.dominance import constrained_rank, hypervolume
+from strategies.improvement import staircase_gain
+from strategies.known_rows import row_keys
+from strategies.protocols import LATENCY, Floats
+
+if TYPE_CHECKING:
+    from strategies.bayesian import Bayesian
+
+_BEYOND = 0.1  # of the range of log latency, as far as volume counts beyond the slowest
+_MOST_LEARNED = 500  # rows; the effort grows with their third power
+_PARENTS = 64
+
+
+class Round:
+    """One batch: what is believed, and the rows that are chosen for it.
+
+    Args:
+        search: The strategy, with at least one measured row.
+        pending: Rows that are being evaluated.
+    """
+
+    def __init__(self, search: Bayesian, pending: Genes) -> None:
+        self.search = search
+        self.problem = search.problem
+        objectives, violations = search._objectives, search._violations
+        measured = ~np.isnan(objectives).any(axis=1)
+        failed = ~measured & (violations <= 0)
+        self.scale = ErrorScale.of(objectives[measured, 0])
+        listed = search._candidates()
+        known = None if listed is None else listed.latency_ms
+        self.typical = np.nanmedian(objectives[:, 1:] if known is None else known, axis=0)
+        told = search._told_features()
+        learned = self._best_of(measured | failed)
+        measured = measured & learned
+        self.features = tuple(group[learned] for group in told)
+        self.errors = self.scale.transform(objectives[learned, 0])
+        search._error.fit(self.features, self.errors)
+        self.latency_features = tuple(group[measured] for group in told)
+        self.latencies = self._logarithms(objectives[measured, 1:])
+        for t, belief in enumerate(search._latency):
+            belief.fit(self.latency_features, self.latencies[:, t])
+        on_front = measured & (violations <= 0)
+        self.front = np.column_stack([
+            self.scale.transform(objectives[on_front, 0]),
+            self._logarithms(objectives[on_front, 1:]),
+        ])  # fmt: skip
+        if len(pending):
+            costs = None if search.learns_latency else self.problem.cheap_objectives(pending)
+            self._believe(search._described(pending), costs)
+
+    def _best_of(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The mask, but for the worst rows where there are more than can be learned from."""
+        if mask.sum() <= _MOST_LEARNED:
+            return mask
+        rank = constrained_rank(self.search._objectives, self.search._violations)
+        kept = np.zeros(len(mask), np.bool_)
+        rows = np.flatnonzero(mask)
+        kept[rows[np.argsort(rank[rows], kind="stable")[:_MOST_LEARNED]]] = True
+        return kept
+
+    def choose(self, n: int) -> Genes:
+        """Up to `n` rows, one after the other; fewer where no more are found."""
+        genes, latency_ms, features = self._candidates()
+        free = np.ones(len(genes), np.bool_)
+        chosen: list[int] = []
+        while len(chosen) < n and free.any():
+            rows = np.flatnonzero(free)
+            left = tuple(group[rows] for group in features)
+            gain = self._gains(left, None if latency_ms is None else latency_ms[rows])
+            best = int(gain.argmax())
+            if self._is_done(float(gain[best])):
+                break
+            pick = slice(int(rows[best]), int(rows[best]) + 1)
+            chosen.append(pick.start)
+            free[pick] = False
+            if len(chosen) < n:
+                known = None if latency_ms is None else latency_ms[pick]
+                self._believe(tuple(group[pick] for group in features), known)
+        return genes[chosen]
+
+    def _candidates(self) -> tuple[Genes, Floats | None, Groups]:
+        """Candidates that are not known, with their latencies and features."""
+        listed = self.search._candidates()
+        if listed is None:
+            return self._breed()
+        rows = np.flatnonzero(listed.is_feasible & ~self.search._known.holds(listed.keys))
+        return listed.part(rows)
+
+    def _breed(self) -> tuple[Genes, Floats | None, Groups]:
+        """Candidates by a short evolution towards larger gains."""
+        search = self.search
+        rank = constrained_rank(search._objectives, search._violations)
+        best = search._genes[np.argsort(rank, kind="stable")[:_PARENTS]]
+        rows = np.concatenate([search._random(search.pool_size), self._children(best)])
+        met, latency_ms, features = self._new(rows)
+        for _ in range(search.generations - 1):
+            gains = self._gains(features, latency_ms)
+            rows = self._children(met[np.argsort(-gains, kind="stable")[:_PARENTS]])
+            found = self._new(rows[~np.isin(row_keys(rows), row_keys(met))])
+            met = np.concatenate([met, found[0]])
+            if latency_ms is not None and found[1] is not None:
+                latency_ms = np.concatenate([latency_ms, found[1]])
+            features = _joined(features, found[2])
+        return met, latency_ms, features
+
+    def _new(self, rows: Genes) -> tuple[Genes, Floats | None, Groups]:
+        """Those of the rows that are not known and keep the limits, each once."""
+        rows = rows[self.search._known.is_new(rows)]
+        pool = Candidates(self.problem, rows, costs_known=not self.search.learns_latency)
+        return pool.part(np.flatnonzero(pool.is_feasible))
+
+    def _children(self, parents: Genes) -> Genes:
+        """Mutants of crossings of the parents, `pool_size` of them."""
+        search = self.search
+        if len(parents) == 0:
+            return search._no_rows()
+        picks = search.rng.integers(len(parents), size=(2, search.pool_size))
+        crossed = search.space.crossover(parents[picks[0]], parents[picks[1]], search.rng)
+        half = search.pool_size // 2
+        crossed[:half] = parents[picks[0][:half]]
+        return search.space.mutate(crossed, search.rng, 1.5 / len(search.space.choices))
+
+    def _gains(self, features: Groups, latency_ms: Floats | None) -> Floats:
+        """The expected gain of each candidate, an array of length `n`."""
+        n = len(features[0])
+        total = np.zeros(n)
+        if n == 0:
+            return total
+        mean, std = self.search._error.predict(features)
+        worst = float(self.scale.transform(np.array([np.nan]))[0])
+        for t in range(len(self.typical)):
+            if latency_ms is None:
+                cost, cost_std = self.search._latency[t].predict(features)
+            else:
+                cost = log_latency(latency_ms[:, t], self.typical[t])
+                cost_std = None
+            everything = np.concatenate([cost, self.front[:, 1 + t]])
+            slowest = float(everything.max() + _BEYOND * np.ptp(everything)) + 1e-9
+            front = self.front[:, [0, 1 + t]]
+            gain = staircase_gain(front, mean, std, cost, (worst + 1e-9, slowest), cost_std)
+            if cost_std is not None:
+                gain = gain * self._chance(t, cost, cost_std)
+            total += gain
+        self.reference = (worst + 1e-9, slowest)
+        return total
+
+    def _chance(self, t: int, mean: Floats, std: Floats) -> Floats:
+        """The probability that the limit on a target's latency, if there is one, is kept."""
+        target = self.problem.targets[t]
+        chance = np.ones(len(mean))
+        for limit in self.problem.constraints:
+            if (limit.metric, limit.target) == (LATENCY, target):
+                chance *= ndtr((np.log(limit.limit) - mean) / std)
+        return chance
+
+    def _believe(self, features: Groups, latency_ms: Floats | None) -> None:
+        """Takes rows for measured with their expected values."""
+        search = self.search
+        error = search._error.predict(features)[0]
+        if latency_ms is None:
+            cost = np.column_stack([belief.predict(features)[0] for belief in search._latency])
+            self.latency_features = _joined(self.latency_features, features)
+            self.latencies = np.concatenate([self.latencies, cost])
+            for t, belief in enumerate(search._latency):
+                belief.believe(self.latency_features, self.latencies[:, t])
+        else:
+            cost = self._logarithms(latency_ms)
+        self.features = _joined(self.features, features)
+        self.errors = np.concatenate([self.errors, error])
+        search._error.believe(self.features, self.errors)
+        self.front = np.concatenate([self.front, np.column_stack([error, cost])])
+
+    def _logarithms(self, latency_ms: Floats) -> Floats:
+        columns = [log_latency(latency_ms[:, t], m) for t, m in enumerate(self.typical)]
+        return np.column_stack(columns)
+
+    def _is_done(self, gain: float) -> bool:
+        """Whether the largest gain is too small to go on; says so in `finished`."""
+        if self.search.least_gain == 0:
+            return False
+        volume = hypervolume(self.front[:, :2], self.reference)
+        if gain >= self.search.least_gain * volume:
+            return False
+        self.search.finished = (
+            f"the largest expected gain in hypervolume, {gain:.3g}, is below "
+            f"{self.search.least_gain:g} of the volume found, {volume:.3g}"
+        )
+        return True
+
+
+def _joined(first: Groups, second: Groups) -> Groups:
+    return tuple(np.concatenate(parts) for parts in zip(first, second, strict=True))
