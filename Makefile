@@ -27,7 +27,7 @@ lint: $(VENV)/.installed-dev  ## style, types and import rules
 	$(BIN)/lint-imports
 
 test: lint  ## lint, types, import rules, tests, coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow

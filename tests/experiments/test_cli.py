@@ -31,6 +31,11 @@ def is_refused(outcome, *said):
     return True
 
 
+def slowly(*values):
+    """A case like another that runs daily, for the slow tests."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     """A default `--out` would otherwise be made where the tests are run."""
@@ -54,6 +59,7 @@ def out(tmp_path):
     [
         (("quickstart", "--dataset", "digit"), DATASETS),
         (("quickstart", "--space", "cnnn"), SPACES),
+        (("quickstart", "--strategy", "nsga4"), ("nsga2", "local-search", "optuna-tpe")),
         (("quickstart", "--spice", "cnn"), ("--space", "--dataset", "--max-latency-ms", "--out")),
         (("quickstart", "--frobnicate"), ("--space", "--resume", "--refit-threshold")),
         (("devices", "show", "raspberry-pi-44"), device_names()),
@@ -267,10 +273,10 @@ def _foreign_safetensors(path):
     ("spoil", "said"),
     [
         (lambda p: p.write_bytes(b"\x80\x04pickled?" * 99), "not a readable checkpoint"),
-        (lambda p: p.write_bytes(b""), "not a readable checkpoint"),
-        (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a readable checkpoint"),
         (_foreign_safetensors, "not a checkpoint of this version"),
-        (lambda p: (p.unlink(), p.mkdir()), "not a readable checkpoint"),
+        slowly(lambda p: p.write_bytes(b""), "not a readable checkpoint"),
+        slowly(lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a readable checkpoint"),
+        slowly(lambda p: (p.unlink(), p.mkdir()), "not a readable checkpoint"),
     ],
 )
 def test_a_checkpoint_that_is_none_is_refused(hwnas, copied, snapshot, by_formula, spoil, said):
@@ -296,8 +302,15 @@ def test_another_runs_checkpoint_is_refused(hwnas, copied, refitted_run, by_form
 # ---- the disk --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
-@pytest.mark.parametrize("function", ["replace", "mkdir"])
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [
+        ("replace", errno.ENOSPC),
+        ("mkdir", errno.EROFS),
+        slowly("replace", errno.EROFS),
+        slowly("mkdir", errno.ENOSPC),
+    ],
+)
 def test_a_disk_that_refuses_leaves_nothing(
     hwnas, tmp_path, tiny, by_formula, monkeypatch, function, code
 ):
@@ -398,6 +411,17 @@ def test_impossible_limits_name_the_nearest_that_is_possible(
         assert not (tmp_path / name).exists()
 
 
+def test_an_impossible_limit_ends_before_training(hwnas, out, tiny, by_formula):
+    limit = ("--max-latency-ms", "0.0001")
+    outcome = hwnas("quickstart", "--space", "cnn", "--out", out, *tiny, *limit)
+
+    assert is_refused(outcome, "no architecture of 'CNNSpace' meets latency_ms <= 0.0001")
+    assert nearest(outcome) > 0.001
+    assert "training" not in outcome.out
+    assert not out.exists()
+
+
+@pytest.mark.slow
 def test_an_impossible_limit_ends_a_real_command_before_training(tmp_path):
     """Nothing in place of timing here: the nearest latency is measured and far above."""
     outcome = subprocess.run(

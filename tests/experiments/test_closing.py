@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.closing import picture_of_limits
+from experiments.closing import picture_of_limits, warned_already
 from latency_models import MeasuredCostModel, RooflineCostModel
 from strategies import Feasibility, Problem
 from tests.latency_models.doubles import CNN, TARGET
@@ -22,6 +22,14 @@ def shown(limits, capsys):
 def test_a_limit_on_a_modelled_energy_is_warned_of_on_the_console(capsys):
     said = shown({"energy_mj": 100.0}, capsys)
     assert "warning: energy_mj <= 100 on 'bench-t1-b1': this cost is modelled" in said
+
+
+def test_what_the_table_says_is_not_logged_as_well(capsys, caplog):
+    with warned_already():
+        shown({"energy_mj": 100.0}, capsys)
+    assert not caplog.records
+    shown({"energy_mj": 100.0}, capsys)
+    assert len(caplog.records) == 1
 
 
 def test_a_limit_on_a_measured_latency_is_not(capsys):

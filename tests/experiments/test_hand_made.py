@@ -92,7 +92,10 @@ def test_the_rate_with_the_highest_accuracy_is_taken_and_of_equal_ones_the_first
 # ---- sizes of the same latency ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("multiplier", [0.25, 0.5, 1.25, 2.0])
+@pytest.mark.parametrize(
+    "multiplier",
+    [0.5, 2.0, *(pytest.param(factor, marks=pytest.mark.slow) for factor in (0.25, 1.25))],
+)
 def test_the_size_is_that_of_all_whose_latency_is_nearest(data, multiplier):
     networks = [("resnet-8", 1), ("mobilenet-v3-small", 2)]
     resnet = hand_made("resnet-14", data, multipliers=MULTIPLIERS)

@@ -45,7 +45,7 @@ def mean(scores):
 @pytest.mark.parametrize(
     ("space", "devices", "least"),
     [
-        ("nb201", ["2080ti_1", "silver_4210r"], 0.95),
+        pytest.param("nb201", ["2080ti_1", "silver_4210r"], 0.95, marks=pytest.mark.slow),
         ("fbnet", ["titanx_1", "silver_4114", "pixel3"], 0.93),
         ("ofa", ["v100_64", "titan_rtx_1", "titan_xp_32"], 0.93),
     ],

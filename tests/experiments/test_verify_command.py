@@ -103,7 +103,13 @@ def test_files_may_be_left_out(hwnas):
     assert "left out" in outcome.out
 
 
-@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("nasvit", "attentive-nas", "ascan") else n
+        for n in STANDARD
+    ],
+)
 def test_standard_spaces_are_made_for_small_images(name):
     space = space_to_prove(name)
     assert space.image_size <= 320

@@ -26,7 +26,7 @@ def test_extracted_networks_equal_the_supernets_slices(space):
     supernet = perturbed(space)
     images, batches = images_of(space, 3), [images_of(space, 6, seed=7)]
     rows = np.concatenate([
-        space.sample(200, np.random.default_rng(0)),
+        space.sample(50, np.random.default_rng(0)),
         space.extremes("largest"),
         space.extremes("smallest"),
     ])  # fmt: skip

@@ -47,7 +47,7 @@ def test_gradients_are_nearly_those_of_full_precision(precision):
         assert float(flat[1].norm() / flat[0].norm()) == pytest.approx(1, abs=0.03)
 
 
-@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_half_precision_learns(precision):
     data = easy_data()
     supernet = trained(recipe=replace(RECIPE, precision=precision), epochs=7, data=data)

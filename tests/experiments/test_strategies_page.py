@@ -1,0 +1,49 @@
+"""The code of docs/strategies.md runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import strategies
+from strategies import Strategy
+
+PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+
+
+@pytest.fixture
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_every_block_runs_and_what_the_page_says_holds(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    assert len(blocks) == 6
+    names: dict[str, object] = {"__name__": "__docs__"}
+    for i, block in enumerate(blocks):
+        exec(compile(block, f"strategies.md, block {i}", "exec", dont_inherit=True), names)
+    said = capsys.readouterr().out
+    for name in ("NSGA2", "LocalSearch"):
+        reused = int(re.search(rf"{name} \d+ (\d+) of 24 were known", said).group(1))
+        assert reused >= 16  # the design
+    assert names["slimming"].waits
+    assert names["bisection"].waits
+    assert names["theirs"].pending.shape[1] == len(names["space"].choices)
+
+
+def test_the_table_lists_every_strategy():
+    listed = set(re.findall(r"^\| `(\w+)\(", PAGE, re.M))
+    ours = {
+        name
+        for name in strategies.__all__
+        if isinstance(value := getattr(strategies, name), type)
+        and issubclass(value, Strategy)
+        and value is not Strategy
+    }
+    assert listed - ours <= {"Bayesian", "OptunaStrategy", "PymooStrategy"}
+    assert ours <= listed
