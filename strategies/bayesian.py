@@ -113,6 +113,11 @@ class Bayesian(Strategy):
         self._error = Belief(network or range(len(names)))
         self._latency = [Belief(range(len(names))) for _ in problem.targets * learns_latency]
 
+    @property
+    def has_design(self) -> bool:
+        """It begins with `design_size` networks along the front of latency and size."""
+        return True
+
     # ---- proposing ---------------------------------------------------------------------------
 
     def _propose(self, n: int) -> Genes:

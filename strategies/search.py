@@ -99,9 +99,8 @@ def search(
     if strategy is None and use_predictor:
         strategy = PredictorGuided(problem, predictor, seed=seed)
     rng = generator(seed, "strategies", "search")
-    design = initial_design(
-        problem, DESIGN_SIZE, rng, feasible=feasibility.feasible_genes, first=initial
-    )
+    size = 0 if strategy is not None and strategy.has_design else DESIGN_SIZE
+    design = initial_design(problem, size, rng, feasible=feasibility.feasible_genes, first=initial)
     run = _Search(
         problem=problem,
         strategy=strategy or NSGA2(problem.space, population_size=20, seed=seed),

@@ -63,6 +63,11 @@ class Strategy(ABC):
         return len(self._known) >= self.space.cardinality
 
     @property
+    def has_design(self) -> bool:
+        """Whether it chooses the first rows itself; else the search measures a spread of them."""
+        return False
+
+    @property
     def measures_infeasible(self) -> bool:
         """Whether it needs rows measured that miss the limits, as a way does that begins at the
         largest network. Others are told of such rows without a measurement."""

@@ -7,6 +7,7 @@ import pytest
 from records import BadInputError, Ledger
 from strategies import (
     NSGA2,
+    Bayesian,
     EvaluationError,
     InfeasibleConstraintError,
     PredictorGuided,
@@ -117,6 +118,13 @@ def test_several_targets_share_the_evaluations():
     front = quick(p)
     assert {point.target for point in front} == {"board", "phone"}
     assert front.result.history.hypervolumes.shape == (40, 2)
+
+
+def test_a_strategy_with_a_design_of_its_own_begins_with_it():
+    p = problem()
+    front = search(p, evaluations=8, strategy=Bayesian(p))
+    measured = [list(o.genes) for o in front.result.observations]
+    assert measured == Bayesian(p).ask(8).tolist()
 
 
 def test_warm_start_is_measured_first():
