@@ -1,13 +1,15 @@
 """A subnet as a file: ONNX emission, kernels of a runtime, timing, verification, the bundle."""
 
 from deployment.bundle import Bundle, deploy, describe_target
-from deployment.command_runner import CommandRunner, DeviceError
+from deployment.command_runner import CommandRunner
 from deployment.emission import Emission, Emitter, Value
 from deployment.emit import emit, exporter_of
 from deployment.emitters import add_emitter
 from deployment.kernels import KINDS, Kernel, KernelTable, Lowering
+from deployment.kit_runner import DeviceError, KitRunner
 from deployment.memory import MemoryReading, activation_peak
 from deployment.quantised import quantise
+from deployment.ray_runner import RayRunner
 from deployment.runner import LocalRunner, Runner, Timing
 from deployment.runtime import open_session, session_options
 from deployment.space_proof import verify_space
@@ -28,10 +30,12 @@ __all__ = [
     "ExportError",
     "Kernel",
     "KernelTable",
+    "KitRunner",
     "LocalRunner",
     "Lowering",
     "MemoryReading",
     "Quantised",
+    "RayRunner",
     "Runner",
     "SpaceCheck",
     "SpaceReport",

@@ -34,6 +34,7 @@ def run_command(
     words: Sequence[str],
     timeout_s: float,
     on_line: Callable[[str], None] | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> None:
     """Runs a command without a shell.
 
@@ -42,6 +43,7 @@ def run_command(
         words: The program and its arguments.
         timeout_s: How long it may be silent; then it is ended, with all that it started.
         on_line: Called with every line of its output.
+        stdin: What it reads, a file descriptor; nothing by default.
 
     Raises:
         CommandFailedError: It cannot be started, was silent for too long, or ended with an exit
@@ -51,7 +53,7 @@ def run_command(
     try:
         process = subprocess.Popen(
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,13 +1,15 @@
-"""A device's commands as a YAML file, so that they are written once.
+"""The way to a device as a YAML file, so that it is written once.
 
 name: my Pi
-ssh: pi@board            # or adb: SERIAL, or the three commands themselves:
+ssh: pi@board            # or adb: SERIAL, or ray: RESOURCE, or the three commands themselves:
 # push: scp -r {local} pi@board:{remote}
 # run: ssh pi@board python3 {remote}/measure.py
 # pull: scp pi@board:{remote}/results.json {local}
-python: ~/venv/bin/python  # beside ssh or adb
+python: ~/venv/bin/python  # beside ssh, adb or ray
 timeout_s: 300
 retries: 2
+
+Beside `ray` there are `address`, `limit_s` and `wait_s` too (`RayRunner`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 import yaml
 
 from deployment.command_runner import CommandRunner
+from deployment.kit_runner import KitRunner
+from deployment.ray_runner import RayRunner
 from records import (
     BadInputError,
     CorruptFileError,
@@ -28,11 +32,18 @@ from records import (
 )
 
 _COMMANDS = ("push", "run", "pull", "clean")
-_TEXTS = (*_COMMANDS, "name", "folder", "ssh", "adb", "python", "options")
-_NUMBERS = ("timeout_s", "retries", "pause_s")
+_BESIDE = {
+    "ssh": ("python", "folder", "options"),
+    "adb": ("python", "folder"),
+    "ray": ("python", "address", "limit_s", "wait_s"),
+}
+"""The ways that are known by a word, and what may be said beside each, and not beside others."""
+
+_TEXTS = (*_COMMANDS, "name", *_BESIDE, "python", "folder", "options", "address")
+_NUMBERS = ("timeout_s", "retries", "pause_s", "limit_s", "wait_s")
 
 
-def read_command_file(path: str | Path) -> CommandRunner:
+def read_command_file(path: str | Path) -> KitRunner:
     """The runner that a YAML file describes.
 
     Raises:
@@ -54,10 +65,11 @@ def read_command_file(path: str | Path) -> CommandRunner:
         raise CorruptFileError(f"{path}: {error}") from error
 
 
-def _runner(value: Any) -> CommandRunner:
+def _runner(value: Any) -> KitRunner:
     if not isinstance(value, dict):
         raise BadInputError(
-            f"a mapping is needed with ssh, adb, or push, run and pull, got {type(value).__name__}"
+            "a mapping is needed with ssh, adb, ray, or push, run and pull, got "
+            f"{type(value).__name__}"
         )
     for key, item in value.items():
         if key not in (*_TEXTS, *_NUMBERS):
@@ -68,22 +80,27 @@ def _runner(value: Any) -> CommandRunner:
             raise BadInputError(f"{key} must be {what}, got {item!r}")
     if isinstance(value.get("retries", 0), float):
         raise BadInputError(f"retries must be a whole number, got {value['retries']!r}")
-    presets = [key for key in ("ssh", "adb") if key in value]
+    ways = [key for key in _BESIDE if key in value]
     written = [key for key in _COMMANDS if key in value]
-    if len(presets) + bool(written) != 1:
+    if len(ways) + bool(written) != 1:
         raise BadInputError(
-            "either ssh, or adb, or push, run and pull must be given, got "
-            + (", ".join(presets + written) or "none of them")
+            "either ssh, or adb, or ray, or push, run and pull must be given, got "
+            + (", ".join(ways + written) or "none of them")
         )
     if written:
         return _written(value)
-    own = ("python", "folder", "options") if presets == ["ssh"] else ("python", "folder")
-    given = {key: value[key] for key in own if key in value}
-    surplus = [key for key in ("python", "folder", "options") if key in value and key not in own]
-    if surplus:
-        raise BadInputError(f"{surplus[0]} means nothing beside {presets[0]}")
-    make: Any = CommandRunner.ssh if presets == ["ssh"] else CommandRunner.adb
-    runner: CommandRunner = make(value[presets[0]], **given)
+    (way,) = ways
+    special = {key for keys in _BESIDE.values() for key in keys}
+    for key in value:
+        if key in special and key not in _BESIDE[way]:
+            raise BadInputError(f"{key} means nothing beside {way}")
+    if way == "ray":
+        return RayRunner(
+            resource=value["ray"], **{key: value[key] for key in value if key != "ray"}
+        )
+    make: Any = CommandRunner.ssh if way == "ssh" else CommandRunner.adb
+    given = {key: value[key] for key in _BESIDE[way] if key in value}
+    runner: CommandRunner = make(value[way], **given)
     return replace(runner, **{k: value[k] for k in ("name", *_NUMBERS) if k in value})
 
 

@@ -26,32 +26,21 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployment.command import CommandFailedError, run_command
-from deployment.kit import Kit, KitModel, Results, TimingProtocol, read_results, write_kit
-from deployment.kit.measure import BAD, ROUNDS, RUNS
-from deployment.timing import Timing
-from records import BadInputError, HwnasError
-
-Line = Callable[[str], None]
-
-NOT_MENDED = (BAD, 126, 127)
-"""Exit codes that another try does not change: a refusal, a command that is none."""
+from deployment.kit import Kit, Results, write_kit
+from deployment.kit_runner import NOT_MENDED, DeviceError, KitRunner, Line, results_of
+from records import BadInputError
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~@%+=,-]+")
 _PLACE = re.compile(r"(?<!\$){(\w+)}")  # ${HOME} is the shell's of the other side
-_ROUND = re.compile(r"round (\d+) of (\d+)")
-
-
-class DeviceError(HwnasError, RuntimeError):
-    """A command that reaches the device failed; the message shows it, its exit code and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandRunner:
+class CommandRunner(KitRunner):
     """Times files on a device that commands reach.
 
     Attributes:
@@ -158,55 +147,8 @@ class CommandRunner:
             folder=_plain_temporary_folder(),
         )
 
-    def time(
-        self,
-        models: Sequence[bytes],
-        *,
-        threads: int,
-        rounds: int = ROUNDS,
-        runs: int = RUNS,
-        min_seconds: float = 0.0,
-        seed: int = 0,
-        on_round: Callable[[int, int], None] | None = None,
-    ) -> list[Timing]:
-        """See `Runner.time`.
-
-        Raises:
-            DeviceError: A command failed, or the results are not what they should be.
-        """
-        if not models:
-            return []
-        protocol = TimingProtocol(
-            rounds=rounds, runs=runs, min_seconds=min_seconds, sustained_s=0.0, seed=seed
-        )
-        kit = Kit(
-            models=[KitModel(data=model) for model in models],
-            threads=threads,
-            protocol=protocol,
-            probes=False,
-        )
-
-        def follow(line: str) -> None:
-            found = _ROUND.search(line)
-            if found and on_round is not None:
-                on_round(int(found[1]), int(found[2]))
-
-        with tempfile.TemporaryDirectory(prefix="hwnas-") as place:
-            return self.measure(kit, Path(place) / "results.json", follow).timings
-
     def measure(self, kit: Kit, results: str | Path, on_line: Line | None = None) -> Results:
-        """Measures a kit on the device.
-
-        Args:
-            kit: What to measure.
-            results: The file that the device's results are written to. It is left also where they
-                are refused, and holds the whole rounds of a run that broke off for good.
-            on_line: Called with every line that the script prints.
-
-        Raises:
-            DeviceError: A command failed (after the tries that it is worth), or the results are
-                not those of the kit.
-        """
+        """See `KitRunner.measure`."""
         with tempfile.TemporaryDirectory(prefix="hwnas-") as place:
             local = Path(place) / "kit"
             manifest = write_kit(kit, local)
@@ -221,15 +163,7 @@ class CommandRunner:
                 raise
             self._tried("pull", {"remote": remote, "local": str(results)})
             self._clean(remote)
-        try:
-            measured = read_results(results)
-        except HwnasError as error:
-            raise DeviceError(f"{self.name} gave back results that cannot be used: {error}") from (
-                error
-            )
-        if measured.manifest["id"] != manifest["id"]:
-            raise DeviceError(f"{self.name} gave back the results of another kit")
-        return measured
+        return results_of(results, manifest, self.name)
 
     def _push(self, local: Path) -> str:
         """Copies the kit to a new folder; returns its path there."""

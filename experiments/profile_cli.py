@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployment import CommandRunner
+from deployment import CommandRunner, RayRunner
 from deployment.command_file import read_command_file
 from deployment.kit import TimingProtocol
 from experiments.draw_command import Images
@@ -21,6 +21,7 @@ from experiments.profile_command import (
 )
 from experiments.spaces import SPACES
 from experiments.target_report import RESOLUTION
+from records import BadInputError
 
 profile_app = typer.Typer(
     help="Measures this machine, or a device of yours: `hwnas profile COMMAND --help`.",
@@ -110,10 +111,20 @@ def measure_command(
     ] = None,
     ssh: Annotated[str | None, typer.Option(help="reach the device by SSH: user@host")] = None,
     adb: Annotated[str | None, typer.Option(help="reach it by ADB: its serial number")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="reach it by Ray: the resource that its node has")
+    ] = None,
     here: Annotated[bool, typer.Option("--here", help="this machine, by another process")] = False,
-    python: Annotated[str, typer.Option(help="the interpreter there, for --ssh and --adb")] = (
-        "python3"
-    ),
+    python: Annotated[
+        str | None,
+        typer.Option(
+            help="the interpreter there: python3 for --ssh and --adb, the worker's own for --ray"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="of the Ray cluster: head:6379, ray://head:10001; else this machine's"),
+    ] = None,
     device: Device = None,
     profile: ProfileFile = None,
     name: Name = None,
@@ -130,7 +141,7 @@ def measure_command(
     channels: Channels = None,
     classes: Classes = None,
 ) -> None:
-    """Measures a device that commands reach, straight to a target with a fitted cost model."""
+    """Measures a device by commands or Ray, straight to a target with a fitted cost model."""
     options = ImportOptions(
         device=device, profile=profile, name=name, out=out, force=force, resolution=resolution
     )
@@ -143,13 +154,22 @@ def measure_command(
         seed=seed,
         protocol=TimingProtocol(rounds=rounds, sustained_s=sustained, seed=seed),
     )
+    if address is not None and ray is None:
+        raise BadInputError("--address is that of a Ray cluster: name the device with --ray")
     given, runner = chosen_runner(
         {
             "--command-file": None
             if command_file is None
             else lambda: read_command_file(command_file),
-            "--ssh": None if ssh is None else lambda: CommandRunner.ssh(ssh, python=python),
-            "--adb": None if adb is None else lambda: CommandRunner.adb(adb, python=python),
+            "--ssh": None
+            if ssh is None
+            else lambda: CommandRunner.ssh(ssh, python=python or "python3"),
+            "--adb": None
+            if adb is None
+            else lambda: CommandRunner.adb(adb, python=python or "python3"),
+            "--ray": None
+            if ray is None
+            else lambda: RayRunner(resource=ray, address=address, python=python or ""),
             "--here": CommandRunner.local if here else None,
         }
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deployment import CommandRunner
+from deployment import KitRunner
 from deployment.kit import Kit, KitModel, Results, TimingProtocol, read_results, write_kit
 from experiments.board_profile import board_profile
 from experiments.console import progress_bar, say
@@ -191,9 +191,9 @@ def import_results(
 
 
 def measure_device(
-    runner: CommandRunner, kit: KitOptions, options: ImportOptions, *, is_local: bool = False
+    runner: KitRunner, kit: KitOptions, options: ImportOptions, *, is_local: bool = False
 ) -> tuple[SavedTarget, TargetReport]:
-    """Measures a kit on a device that commands reach, and imports what comes back.
+    """Measures a kit on a device that commands or Ray reach, and imports what comes back.
 
     Args:
         runner: Reaches the device.
@@ -202,7 +202,8 @@ def measure_device(
         is_local: Whether the device is this machine, whose own profile is then taken.
 
     Raises:
-        DeviceError: A command failed; what was measured until then is kept and named.
+        DeviceError: It cannot be reached, or what runs there failed; what was measured until then
+            is kept and named.
     """
     _refuse_existing(options, kit, is_local)
     made = make_kit(kit)
@@ -314,10 +315,10 @@ def _space(entry: dict[str, Any], source: str, index: int) -> SearchSpace:
     return space
 
 
-Make = Callable[[], CommandRunner]
+Make = Callable[[], KitRunner]
 
 
-def chosen_runner(choices: dict[str, Make | None]) -> tuple[str, CommandRunner]:
+def chosen_runner(choices: dict[str, Make | None]) -> tuple[str, KitRunner]:
     """The one runner that is given among options, and the option.
 
     Raises:

@@ -347,7 +347,7 @@ def test_a_file_of_commands_is_a_runner(tmp_path, runner):
         ("ssh: 3", "ssh must be text, got 3"),
         ("ssh: a\nretries: true", "retries must be a number, got True"),
         ("ssh: a\nretries: 1.5", "retries must be a whole number, got 1.5"),
-        ("name: x", "either ssh, or adb, or push, run and pull must be given, got none"),
+        ("name: x", "either ssh, or adb, or ray, or push, run and pull must be given, got none"),
         ("ssh: a\nadb: b", "got ssh, adb"),
         ("ssh: a\npush: b {local} {remote}", "got ssh, push"),
         ("adb: a\noptions: b", "options means nothing beside adb"),
@@ -381,7 +381,7 @@ def test_a_runner_goes_to_another_process_as_it_is(runner):
 
 
 def test_exit_codes_that_are_not_retried_hold_the_scripts_refusal():
-    from deployment.command_runner import NOT_MENDED
+    from deployment.kit_runner import NOT_MENDED
 
     assert measure.BAD in NOT_MENDED
     assert measure.INTERRUPTED not in NOT_MENDED

@@ -36,7 +36,7 @@ def my_board(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("my_board")
 def test_every_block_runs_after_those_before_it(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {"__name__": "__docs__"}
     for i, block in enumerate(blocks):
         exec(compile(block, f"devices.md, block {i}", "exec", dont_inherit=True), names)
@@ -44,11 +44,12 @@ def test_every_block_runs_after_those_before_it(capsys):
     assert "Raspberry Pi 4 Model B" in said
     assert "off on networks it has not seen" in said
     assert names["costs"].runner is names["pi"]
+    assert names["by_ray"].name == "device:rpi4 by Ray"
 
 
 def test_the_commands_of_the_page_are_those_of_the_command_line(hwnas):
     lines = [line for line in PAGE.splitlines() if line.startswith("hwnas profile")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         words = line.split("#")[0].split()
         helped = hwnas(*words[1:3], "--help").out

@@ -400,11 +400,13 @@ def test_a_run_that_breaks_off_for_good_is_kept(hwnas, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "give one of --command-file, --ssh, --adb, --here, got none"),
+        ((), "give one of --command-file, --ssh, --adb, --ray, --here, got none"),
         (("--here", "--ssh", "pi@board"), "got --ssh, --here"),
         (("--ssh", "-oProxyCommand=x"), "host"),
         (("--command-file", "none.yaml"), "there is no such file"),
         (("--adb", "a;b"), "serial"),
+        (("--ray", "device:rpi4", "--address", "head"), "address must be host:port"),
+        (("--ssh", "pi@board", "--address", "head:6379"), "name the device with --ray"),
         (("--here", "--device", "raspberry-pi-44"), "did you mean 'raspberry-pi-4'"),
     ],
 )
