@@ -70,14 +70,16 @@ def grouped_columns(space: SearchSpace, genes: npt.ArrayLike) -> npt.NDArray[np.
     latter alone.
     """
     rows = space.gene_space.check(genes)
-    describe = graph_features if _has_graph(space) else features
+    describe = graph_features if _has_graph(space) else _with_values
     network = describe(space, space.without_platform(rows))
     return np.concatenate([network, features(space, rows)], axis=1)
 
 
 def network_names(space: SearchSpace) -> tuple[str, ...]:
     """The names of the first of `grouped_columns`: those of the network."""
-    return graph_feature_names(space) if _has_graph(space) else feature_names(space)
+    if _has_graph(space):
+        return graph_feature_names(space)
+    return (*feature_names(space), *_value_names(space))
 
 
 def network_groups(space: SearchSpace) -> Mapping[str, npt.NDArray[np.intp]]:
@@ -86,7 +88,30 @@ def network_groups(space: SearchSpace) -> Mapping[str, npt.NDArray[np.intp]]:
         return graph_feature_groups(space)
     names = np.array(feature_names(space))
     is_size = np.array([name.startswith(("log_", "layers")) for name in names])
-    return {"choices": np.flatnonzero(~is_size), "sizes": np.flatnonzero(is_size)}
+    values = len(names) + np.arange(len(_value_names(space)))
+    return {
+        "choices": np.flatnonzero(~is_size),
+        "sizes": np.flatnonzero(is_size),
+        "values": values,
+    }
+
+
+def _value_names(space: SearchSpace) -> list[str]:
+    """The values of all ordered choices, which need not act in the order of their size."""
+    return [f"{c.name}={v}" for c in space.choices if not c.is_categorical for v in c.values]
+
+
+def _with_values(space: SearchSpace, genes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """`features`, and a column for each value of an ordered choice."""
+    rows = space.gene_space.check(genes)
+    active = space.active(rows)
+    columns = [
+        (rows[:, j] == value) & active[:, j]
+        for j, choice in enumerate(space.choices)
+        if not choice.is_categorical
+        for value in range(len(choice.values))
+    ]
+    return np.column_stack([features(space, rows), *columns])
 
 
 def _has_graph(space: SearchSpace) -> bool:
@@ -120,7 +145,7 @@ class GaussianProcess(Predictor):
         self,
         space: SearchSpace,
         *,
-        groups: tuple[str, ...] = ("choices", "paths", "counts", "shape", "sizes"),
+        groups: tuple[str, ...] = ("choices", "values", "paths", "counts", "shape", "sizes"),
         steps: int = 60,
     ) -> None:
         if steps < 1:

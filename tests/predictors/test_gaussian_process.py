@@ -30,12 +30,22 @@ def test_groups_are_those_of_the_graph_where_the_space_is_small():
     assert feature_groups(cells).names == (
         "choices", "paths", "counts", "shape", "sizes", "genes"
     )  # fmt: skip
-    assert feature_groups(hybrid).names == ("choices", "sizes", "genes")
+    assert feature_groups(hybrid).names == ("choices", "sizes", "values", "genes")
     for space in (cells, hybrid):
         members = np.concatenate(list(network_groups(space).values()))
         np.testing.assert_array_equal(np.sort(members), np.arange(len(network_names(space))))
         columns = grouped_columns(space, space.sample(3, np.random.default_rng(0)))
         assert columns.shape[1] > len(members)
+
+
+def test_values_of_ordered_choices_need_not_act_in_order():
+    space = HybridSpace(image_size=8, channels=1)
+    rows = space.sample(300, np.random.default_rng(0))
+    active = space.active(rows)
+    odd = [j for j, c in enumerate(space.choices) if not c.is_categorical and len(c.values) > 2]
+    middle = (active[:, odd] & (rows[:, odd] == 1)).sum(axis=1).astype(np.float64)
+    found = GaussianProcess(space).fit(rows[:100], middle[:100]).predict(rows[100:])
+    assert quality(found, middle[100:]).kendall_tau > 0.8
 
 
 def test_cells_that_are_one_network_are_told_apart_by_their_genes_alone():
