@@ -214,14 +214,27 @@ class BoostedTrees(Predictor):
 
     def predict(self, genes: npt.ArrayLike) -> Prediction:
         fitted = self._require_fit()
+        members = self.member_predictions(genes)
+        spread = members.std(axis=0, ddof=1)
+        return Prediction(mean=members.mean(axis=0), std=fitted.calibration.std(spread))
+
+    def member_predictions(self, genes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What each member predicts, a `members x n` array whose mean `predict` gives.
+
+        Each run of `FOLDS` members has left each part of the fitted rows out once; how they differ
+        says how much rests on which rows were evaluated (`predictors.pruning_advice`).
+
+        Raises:
+            NotFittedError: Nothing is fitted yet.
+            BadInputError: As in `predict`.
+        """
+        fitted = self._require_fit()
         rows = self._features(genes)
         if rows.shape[1] != fitted.columns:
             raise BadInputError(
                 f"featurize returned {rows.shape[1]} columns; {fitted.columns} were fitted"
             )
-        members = fitted.members(rows)
-        spread = members.std(axis=0, ddof=1)
-        return Prediction(mean=members.mean(axis=0), std=fitted.calibration.std(spread))
+        return fitted.members(rows)
 
     def save(self, path: str | Path) -> None:
         fitted = self._require_fit()

@@ -27,6 +27,7 @@ LONG = (
     "kernel_table",
     "latency_transfer",
     "accuracy_predictors",
+    "zero_cost",
     "tabular_search",
     "supernet_quality",
     "hand_made",
