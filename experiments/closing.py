@@ -80,12 +80,49 @@ def closing_table(front: Mapping[str, Any]) -> None:
             rows,
             wrapped="folder",
         )
+    compromise_table(front)
     difference = max(point["relative_difference"] for point in front["points"])
     if any(point["measured"]["latency_ms"] is None for point in front["points"]):
         say("latencies are predicted: no runner reaches the target, so no file was timed there")
     say(
         f"accuracy on {front['dataset']['test']} test images, which had no part in the search; "
         f"torch and ONNX differ by {difference:.0e} of the largest logit at most"
+    )
+
+
+def compromise_table(front: Mapping[str, Any]) -> None:
+    """Prints the networks for all targets at once; nothing where there are none."""
+    found = front.get("compromise")
+    if not found:
+        return
+    names = list(found["weights"])
+    rows = [
+        [
+            f"{100 * network['validation_accuracy']:.1f}",
+            *(
+                text
+                for name in names
+                for text in (
+                    f"{network['latency_ms'][name]:.4f}",
+                    f"{100 * network['behind'][name]:.1f}",
+                )
+            ),
+            ", ".join(network["exported"]),
+        ]
+        for network in found["networks"]
+    ]
+    heads = [head for name in names for head in (f"{name} ms", "behind %")]
+    show_table(
+        "Good on all targets (validation accuracy, predicted latency)",
+        ["accuracy %", *heads, "exported as"],
+        rows,
+        left=0,
+        wrapped="exported as",
+    )
+    worst = ", ".join(f"{100 * lost:.0f} % on {name}" for name, lost in found["regret"].items())
+    say(
+        "behind: what the target's own front has more at no more latency; in place of any point "
+        f"of a front, the nearest of these lacks at most, of the front's range: {worst}"
     )
 
 

@@ -17,7 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.report_data import Front, Point, TargetFacts, items, number, pick, read_front
+from experiments.report_data import (
+    Front,
+    Point,
+    TargetFacts,
+    items,
+    keeps_limits,
+    number,
+    read_front,
+)
 from experiments.report_picture_style import (
     BLUE,
     CLOUD,
@@ -226,7 +234,7 @@ def _evaluated(front: Front, target: TargetFacts) -> list[tuple[float, float, bo
         latency_ms = number(network, "latency_ms", target.name)
         accuracy = number(network, "accuracy")
         if latency_ms and accuracy is not None:
-            found.append((latency_ms, accuracy, pick(network, "feasible") is not False))
+            found.append((latency_ms, accuracy, keeps_limits(network, target.name)))
     return found
 
 

@@ -6,7 +6,7 @@ run is complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def search_record(front: Front, costs: Sequence[MeasuredCostModel]) -> dict[str,
     ok = [o for o in result.observations if o.value is not None]
     genes = np.array([o.genes for o in ok], np.int16)
     latency = {cost.target_name: cost.latency_ms(genes) for cost in costs}
-    feasible = front.problem.violations(genes) <= 0
+    allowed = front.problem.allows(genes)
     quality = result.quality
     return {
         "evaluations": len(result.observations),
@@ -108,9 +108,49 @@ def search_record(front: Front, costs: Sequence[MeasuredCostModel]) -> dict[str,
             {
                 "accuracy": o.value,
                 "latency_ms": {name: float(values[i]) for name, values in latency.items()},
-                "feasible": bool(feasible[i]),
+                "feasible": bool(allowed[i].any()),
+                "allowed": [
+                    name
+                    for name, fits in zip(front.problem.targets, allowed[i], strict=True)
+                    if fits
+                ],
             }
             for i, o in enumerate(ok)
+        ],
+    }
+
+
+def compromise_record(
+    front: Front, points: Sequence[Mapping[str, Any]], count: int = 3
+) -> dict[str, Any] | None:
+    """Networks that are good on all targets; None for one target, or where none suits all.
+
+    Args:
+        front: The front of all targets.
+        points: The records of exported networks, to tell which of the networks are among them.
+        count: How many networks at most.
+    """
+    if len(front.problem.targets) < 2 or not front.shared:
+        return None
+    found = front.compromise(count)
+    return {
+        "rule": found.rule,
+        "weights": dict(found.weights),
+        "regret": dict(found.regret),
+        "hypervolume": dict(found.hypervolume),
+        "networks": [
+            {
+                "architecture": network.architecture.to_json(),
+                "validation_accuracy": network.accuracy,
+                "latency_ms": {name: p.latency_ms for name, p in network.points.items()},
+                "behind": dict(network.behind),
+                "exported": [
+                    point["name"]
+                    for point in points
+                    if point["architecture"] == network.architecture.to_json()
+                ],
+            }
+            for network in found
         ],
     }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,7 @@ from experiments.export import (
 from experiments.front_file import (
     FORMAT,
     FRONT,
+    compromise_record,
     dataset_record,
     read_front,
     search_record,
@@ -205,9 +207,9 @@ class Quickstart:
     def _problem(
         self, data: ImageData, supernet: Supernet, costs: list[MeasuredCostModel]
     ) -> Problem:
-        limits = self.config.limits(costs[0].target_name)
+        limits = self.config.limits(costs[0].target_name)  # of all: the targets are one device
         with warned_already():
-            return Problem(supernet.space, supernet.evaluator(data), costs, limits)
+            return Problem(supernet.space, supernet.evaluator(data), costs, limits, together=True)
 
     def _train(self, data: ImageData, supernet: Supernet) -> None:
         config = self.config
@@ -311,7 +313,7 @@ class Quickstart:
         assert front.result is not None
         before = front.problem
         with warned_already():
-            problem = Problem(before.space, before.accuracy, costs, before.limits)
+            problem = replace(before, costs=costs)
         return pareto_front(problem, front.result.observations, front.result)
 
     def _baseline(
@@ -399,6 +401,7 @@ class Quickstart:
             },
             "targets": [target_record(cost, front) for cost in costs],
             "search": search_record(front, costs),
+            "compromise": compromise_record(front, points),
             "points": points,
             "refit": refit.to_json(),
         }

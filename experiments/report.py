@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.report_compromise import compromise_section
 from experiments.report_data import read_front, text
 from experiments.report_evidence import agreement_section, grounds_section, search_section
 from experiments.report_headline import headline
@@ -42,6 +43,7 @@ def report_html(front: Mapping[str, Any]) -> str:
     sections = (
         headline(read),
         targets_section(read),
+        compromise_section(read),
         search_section(read),
         agreement_section(read),
         networks_section(read),

@@ -61,6 +61,13 @@ def _range(content: object, *path: str) -> Range | None:
     return ends[0], ends[1]
 
 
+def keeps_limits(network: object, target: str) -> bool:
+    """Whether an evaluated network keeps the limits on a target, as far as the file tells."""
+    if isinstance(pick(network, "allowed"), list):
+        return target in items(network, "allowed")
+    return pick(network, "feasible") is not False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """One block of a network, as drawn.

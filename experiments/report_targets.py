@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.diagrams import front_svg
-from experiments.report_data import Front, Point, TargetFacts, items, text
+from experiments.report_data import Front, Point, TargetFacts, items, keeps_limits, text
 from experiments.report_text import (
     DASH,
     badge,
@@ -69,7 +69,7 @@ def _key(front: Front, target: TargetFacts) -> str:
         '<span><i style="background:#0072b2"></i>chosen network, numbered as in the table</span>',
         '<span><i style="background:#b4bbc3;transform:scale(.6)"></i>evaluated network</span>',
     ]
-    if any(network.get("feasible") is False for network in _evaluated(front)):
+    if not all(keeps_limits(network, target.name) for network in _evaluated(front)):
         marks.append("<span>× evaluated, breaks a limit</span>")
     if front.baselines(target.name):
         marks.append(

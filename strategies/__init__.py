@@ -1,6 +1,8 @@
 """What to try next: random search, evolution, predictor-guided search, and the search loop."""
 
 from strategies.bayesian import Bayesian
+from strategies.compromise import Compromise, SharedNetwork
+from strategies.deepmad import DeepMAD
 from strategies.design import initial_design
 from strategies.dominance import (
     constrained_rank,
@@ -17,6 +19,7 @@ from strategies.feasibility import (
     reachable_ranges,
     sample_feasible,
 )
+from strategies.from_distribution import FromDistribution
 from strategies.front import Front, FrontPoint, pareto_front
 from strategies.held_out import PredictorQuality
 from strategies.improvement import expected_gain
@@ -38,11 +41,14 @@ __all__ = [
     "NSGA2",
     "NSGA3",
     "Bayesian",
+    "Compromise",
     "Constraint",
     "CostModel",
+    "DeepMAD",
     "EvaluationError",
     "Evaluator",
     "Feasibility",
+    "FromDistribution",
     "Front",
     "FrontPoint",
     "InfeasibleConstraintError",
@@ -59,6 +65,7 @@ __all__ = [
     "SearchHistory",
     "SearchResult",
     "SensitivityBisection",
+    "SharedNetwork",
     "Slimming",
     "Strategy",
     "check_feasible",

@@ -1,8 +1,9 @@
 """Bayesian search: Gaussian processes, and the network with the largest expected gain.
 
 After a few networks spread over the sizes, each further one is that whose evaluation is expected
-to add most hypervolume to the front (`strategies.improvement`), summed over the targets, under a
-Gaussian process of the error. Latency counts in logarithms, errors as `ErrorScale` sees them.
+to add most hypervolume to the front (`strategies.improvement`), under a Gaussian process of the
+error. Gains are summed over the targets that allow a network, times the targets' weights. Latency
+counts in logarithms, errors as `ErrorScale` sees them.
 
 Where latency is known before a network is evaluated, the gain is exact in it, and only networks
 that keep the limits are proposed. With `learns_latency` a latency is known of evaluated networks
@@ -35,7 +36,7 @@ from predictors.gaussian_process_fit import Hyperparameters
 from predictors.kernels import Groups
 from records import BadInputError
 from search_spaces import Genes
-from strategies.bayesian_candidates import Candidates, describe
+from strategies.bayesian_candidates import Candidates, cheap_front, describe
 from strategies.bayesian_models import Belief
 from strategies.bayesian_round import Round
 from strategies.feasibility import sample_feasible
@@ -67,6 +68,8 @@ class Bayesian(Strategy):
     Raises:
         BadInputError: A number out of range, genes that are none of the space.
     """
+
+    judges_targets: ClassVar[bool] = True
 
     _attempts: ClassVar[int] = 1
     _random_attempts: ClassVar[int] = 0  # they would not keep the limits
@@ -102,6 +105,8 @@ class Bayesian(Strategy):
         self.least_gain = least_gain
         self._given = None if candidates is None else self.space.gene_space.check(candidates)
         self._list: Candidates | None = None
+        self._seed = seed
+        self._cheap: Genes | None = None
         self._genes = self._no_rows()
         self._columns = 1 + len(problem.targets)
         self._objectives: Floats = np.zeros((0, 1 + len(problem.targets)))
@@ -143,7 +148,8 @@ class Bayesian(Strategy):
         if self._design is None:
             pool = self._candidates()
             if pool is None:
-                rows = self._random(self.pool_size)
+                rows = np.concatenate([self._cheap_front(), self._random(self.pool_size)])
+                rows = rows[np.sort(np.unique(row_keys(rows), return_index=True)[1])]
                 pool = Candidates(self.problem, rows, costs_known=not self.learns_latency)
             free = np.flatnonzero(pool.is_feasible & ~self._known.holds(pool.keys))
             places = pool.design(free, self.rng, self.design_size - done)
@@ -163,6 +169,13 @@ class Bayesian(Strategy):
                 return None
             self._list = Candidates(self.problem, rows, costs_known=not self.learns_latency)
         return self._list
+
+    def _cheap_front(self) -> Genes:
+        """Rows of a space that is not listed that do most work in their time (made once)."""
+        if self._cheap is None:
+            known = not self.learns_latency
+            self._cheap = cheap_front(self.problem, self._seed, costs_known=known)
+        return self._cheap
 
     def _random(self, n: int) -> Genes:
         """Random rows that are not known; they keep the limits where costs are known."""
@@ -218,6 +231,7 @@ class Bayesian(Strategy):
             "violations": floats_to_json(self._violations),
             "design": None if self._design is None else self._design.tolist(),
             "finished": self.finished,
+            "seed": self._seed,
             "hyperparameters": [
                 None if belief.known is None else belief.known.logarithms().tolist()
                 for belief in beliefs
@@ -233,6 +247,7 @@ class Bayesian(Strategy):
         design = learned["design"]
         self._design = None if design is None else self._rows(design)
         self.finished = learned["finished"]
+        self._seed, self._cheap = int(learned["seed"]), None
         found = learned["hyperparameters"]
         for belief, values in zip([self._error, *self._latency], found, strict=True):
             belief.known = None if values is None else Hyperparameters.of(np.array(values))

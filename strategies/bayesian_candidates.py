@@ -14,15 +14,21 @@ import numpy.typing as npt
 
 from predictors.gaussian_process import feature_groups, grouped_columns, network_names
 from predictors.kernels import Groups
+from records import generator
 from search_spaces import Genes, SearchSpace
 from strategies.dominance import is_non_dominated
+from strategies.feasibility import sample_feasible
 from strategies.known_rows import row_keys
+from strategies.nsga2 import NSGA2
 from strategies.problem import Problem
 from strategies.protocols import Floats
 
 Places: TypeAlias = npt.NDArray[np.intp]
 
 _CHUNK = 8192
+_POPULATION = 100
+_GENERATIONS = 20
+_LEAST_MS = 1e-12
 _MACS = ("log macs", "log_macs")  # of live layers, or of all
 
 
@@ -41,21 +47,26 @@ class Candidates:
         self._order = np.argsort(self.keys)
         self.features, self.log_macs = _described(problem.space, genes)
         self.latency_ms: Floats | None = None
+        self.counted_ms: Floats | None = None
+        """The latencies, infinite on a target that does not allow a row which another allows."""
         self.is_feasible = np.ones(len(genes), np.bool_)
         if costs_known:
             parts = [genes[i : i + _CHUNK] for i in range(0, len(genes), _CHUNK)]
             none = np.zeros((0, len(problem.targets)))
             costs = [problem.cheap_objectives(part) for part in parts]
             self.latency_ms = np.concatenate([none, *costs])
-            kept = [problem.violations(part) <= 0 for part in parts]
-            self.is_feasible = np.concatenate([self.is_feasible[:0], *kept])
+            kept = [problem.allows(part) for part in parts]
+            allowed = np.concatenate([np.zeros(none.shape, np.bool_), *kept])
+            self.is_feasible = np.asarray(allowed.any(axis=1))
+            useless = ~allowed & self.is_feasible[:, None]
+            self.counted_ms = np.where(useless, np.inf, self.latency_ms)
 
     def __len__(self) -> int:
         return len(self.genes)
 
     def part(self, rows: Places) -> tuple[Genes, Floats | None, Groups]:
-        """The genes, latencies and features of some of the candidates."""
-        latency_ms = None if self.latency_ms is None else self.latency_ms[rows]
+        """The genes, latencies that count, and features of some of the candidates."""
+        latency_ms = None if self.counted_ms is None else self.counted_ms[rows]
         return self.genes[rows], latency_ms, tuple(group[rows] for group in self.features)
 
     def places(self, genes: Genes) -> Places:
@@ -77,13 +88,44 @@ class Candidates:
         """
         chosen = np.zeros(0, np.intp)
         if self.latency_ms is not None and len(free):
-            latency = np.log(np.maximum(self.latency_ms[free], 1e-12)).sum(axis=1)
+            latency = np.log(np.maximum(self.latency_ms[free], _LEAST_MS)).sum(axis=1)
             points = np.column_stack([latency, -self.log_macs[free]])
             best = np.flatnonzero(is_non_dominated(points))
             chosen = _spread(latency[best], free[best], rng, size)
         rest = free[~np.isin(free, chosen)]
         more = _spread(self.log_macs[rest], rest, rng, size - len(chosen))
         return np.concatenate([chosen, more])
+
+
+def cheap_front(problem: Problem, seed: int, *, costs_known: bool) -> Genes:
+    """Rows of a space that is not listed: those that do most work in their time, and others.
+
+    Where costs are known, a short evolution seeks the front of least latency and most MACs within
+    the limits; all rows that it meets are given, the ends of the space among them. Where they are
+    not, random rows and the ends.
+    """
+    space = problem.space
+    rng = generator(seed, "strategies", "cheap front")
+    ends = np.concatenate([space.extremes("smallest"), space.extremes("largest")])
+    if not costs_known:
+        rows = np.concatenate([ends, space.sample(_POPULATION, rng, "architectures")])
+        return rows[np.sort(np.unique(row_keys(rows), return_index=True)[1])]
+    ends = ends[problem.violations(ends) <= 0]
+    starts = np.concatenate([ends, sample_feasible(problem, _POPULATION, rng, ends)])
+    evolution = NSGA2(
+        space, population_size=_POPULATION, seed=int(rng.integers(2**62)), initial=starts
+    )
+    met = [space.gene_space.check(starts)[:0]]
+    for _ in range(_GENERATIONS):
+        genes = evolution.ask(_POPULATION)
+        if len(genes) == 0:
+            break
+        latency = np.log(np.maximum(problem.cheap_objectives(genes), _LEAST_MS)).sum(axis=1)
+        work = np.log(np.maximum(space.layer_table(genes).macs, 1))
+        violations = problem.violations(genes)
+        evolution.tell(genes, np.column_stack([latency, -work]), violations)
+        met.append(genes[violations <= 0])
+    return np.concatenate(met)
 
 
 def describe(space: SearchSpace, genes: Genes) -> Groups:

@@ -5,6 +5,7 @@ See `strategies.bayesian` for what is done and why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from scipy.special import ndtr
 
 from predictors.kernels import Groups
 from search_spaces import Genes
+from strategies.allowances import allowances
 from strategies.bayesian_candidates import Candidates
 from strategies.bayesian_models import ErrorScale, log_latency
 from strategies.dominance import constrained_rank, hypervolume
 from strategies.improvement import staircase_gain
 from strategies.known_rows import row_keys
+from strategies.problem import target_weights
 from strategies.protocols import LATENCY, Floats
 
 if TYPE_CHECKING:
@@ -56,14 +59,32 @@ class Round:
         self.latencies = self._logarithms(objectives[measured, 1:])
         for t, belief in enumerate(search._latency):
             belief.fit(self.latency_features, self.latencies[:, t])
+        self.weights = target_weights(self.problem.targets, self.problem.weights)
         on_front = measured & (violations <= 0)
+        counted = self._counted(search._genes[on_front], objectives[on_front, 1:])
         self.front = np.column_stack([
-            self.scale.transform(objectives[on_front, 0]),
-            self._logarithms(objectives[on_front, 1:]),
+            self.scale.transform(objectives[on_front, 0]), self._logarithms(counted)
         ])  # fmt: skip
+        self.references = [(0.0, 0.0) for _ in self.weights]
         if len(pending):
             costs = None if search.learns_latency else self.problem.cheap_objectives(pending)
+            if costs is not None:
+                costs = self._counted(pending, costs)
             self._believe(search._described(pending), costs)
+
+    def _counted(self, genes: Genes, latency_ms: Floats) -> Floats:
+        """Latencies of rows that some target allows, infinite where a target does not."""
+        problem = self.problem
+        if not self.search.learns_latency:
+            allowed = allowances(problem, genes, np.zeros(len(genes)))
+            return np.where(allowed, latency_ms, np.inf)
+        kept = latency_ms.copy()
+        if problem.is_apart:
+            for c in problem.constraints:
+                if c.metric == LATENCY:
+                    t = problem.targets.index(c.target)
+                    kept[kept[:, t] > c.limit, t] = np.inf
+        return kept
 
     def _best_of(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """The mask, but for the worst rows where there are more than can be learned from."""
@@ -108,7 +129,10 @@ class Round:
         search = self.search
         rank = constrained_rank(search._objectives, search._violations)
         best = search._genes[np.argsort(rank, kind="stable")[:_PARENTS]]
-        rows = np.concatenate([search._random(search.pool_size), self._children(best)])
+        rows = np.concatenate([
+            search._cheap_front(), search._random(search.pool_size), self._children(best)
+        ])  # fmt: skip
+        rows = rows[np.sort(np.unique(row_keys(rows), return_index=True)[1])]
         met, latency_ms, features = self._new(rows)
         for _ in range(search.generations - 1):
             gains = self._gains(features, latency_ms)
@@ -145,28 +169,36 @@ class Round:
             return total
         mean, std = self.search._error.predict(features)
         worst = float(self.scale.transform(np.array([np.nan]))[0])
+        learned = [] if latency_ms is not None else self._latencies(features)
         for t in range(len(self.typical)):
             if latency_ms is None:
-                cost, cost_std = self.search._latency[t].predict(features)
+                cost, cost_std = learned[t]
             else:
-                cost = log_latency(latency_ms[:, t], self.typical[t])
-                cost_std = None
+                cost, cost_std = log_latency(latency_ms[:, t], self.typical[t]), None
             everything = np.concatenate([cost, self.front[:, 1 + t]])
+            everything = everything[np.isfinite(everything)]
+            if len(everything) == 0:
+                continue
             slowest = float(everything.max() + _BEYOND * np.ptp(everything)) + 1e-9
+            self.references[t] = (worst + 1e-9, slowest)
             front = self.front[:, [0, 1 + t]]
-            gain = staircase_gain(front, mean, std, cost, (worst + 1e-9, slowest), cost_std)
-            if cost_std is not None:
-                gain = gain * self._chance(t, cost, cost_std)
-            total += gain
-        self.reference = (worst + 1e-9, slowest)
+            gain = staircase_gain(front, mean, std, cost, self.references[t], cost_std)
+            if learned:
+                gain = gain * self._chance(t, learned)
+            total += self.weights[t] * gain
         return total
 
-    def _chance(self, t: int, mean: Floats, std: Floats) -> Floats:
-        """The probability that the limit on a target's latency, if there is one, is kept."""
-        target = self.problem.targets[t]
-        chance = np.ones(len(mean))
+    def _latencies(self, features: Groups) -> list[tuple[Floats, Floats]]:
+        """Means and standard deviations of the logarithms of latencies that are learned."""
+        return [belief.predict(features) for belief in self.search._latency]
+
+    def _chance(self, t: int, learned: Sequence[tuple[Floats, Floats]]) -> Floats:
+        """The probability that the limits on latency that count for a target are kept."""
+        chance = np.ones(len(learned[t][0]))
         for limit in self.problem.constraints:
-            if (limit.metric, limit.target) == (LATENCY, target):
+            place = self.problem.targets.index(limit.target)
+            if limit.metric == LATENCY and (self.problem.together or place == t):
+                mean, std = learned[place]
                 chance *= ndtr((np.log(limit.limit) - mean) / std)
         return chance
 
@@ -195,7 +227,10 @@ class Round:
         """Whether the largest gain is too small to go on; says so in `finished`."""
         if self.search.least_gain == 0:
             return False
-        volume = hypervolume(self.front[:, :2], self.reference)
+        volume = sum(
+            weight * hypervolume(self.front[:, [0, 1 + t]], self.references[t])
+            for t, weight in enumerate(self.weights.tolist())
+        )
         if gain >= self.search.least_gain * volume:
             return False
         self.search.finished = (

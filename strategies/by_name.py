@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from predictors import BoostedTrees
 from records import unknown_name
 from strategies.bayesian import Bayesian
+from strategies.deepmad import DeepMAD
 from strategies.local_search import LocalSearch
 from strategies.nsga2 import NSGA2
 from strategies.nsga3 import NSGA3
@@ -94,6 +95,7 @@ STRATEGIES: Mapping[str, Make] = {
     "regularized-evolution": _regularized_evolution,
     "local-search": lambda problem, seed: LocalSearch(problem.space, seed=seed),
     "slimming": _slimming,
+    "deepmad": lambda problem, seed: DeepMAD(problem, seed=seed),
     "sensitivity": lambda problem, seed: SensitivityBisection(problem, seed=seed),
     "random": lambda problem, seed: RandomSearch(problem.space, seed=seed),
     "optuna-tpe": _optuna("TPESampler", multivariate=True, group=True),

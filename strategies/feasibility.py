@@ -2,7 +2,8 @@
 
 Each limit is checked alone, exactly where the cost is additive, and then all of them together.
 What cannot be decided exactly is searched for with a bounded number of candidates and reported as
-the lowest *found*. An impossible limit is an error within seconds that names the nearest value.
+the lowest *found*. Limits of several targets are looked at target by target, unless they hold
+together. An impossible limit is an error within seconds that names the nearest value.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Feasibility:
 
     Attributes:
         ranges: The reachable range of every cost on every target.
-        feasible_genes: A `k x d` array of architectures that keep all limits, `k >= 1`.
+        feasible_genes: A `k x d` array of architectures that a target allows, `k >= 1`; where
+            targets have limits of their own, some for each of them.
     """
 
     ranges: tuple[ReachableRange, ...]
@@ -103,11 +105,11 @@ def reachable_ranges(problem: Problem, rng: np.random.Generator) -> list[Reachab
 
 
 def check_feasible(problem: Problem, seed: int = 0) -> Feasibility:
-    """Looks for architectures that keep all limits.
+    """Looks for architectures that keep all limits, or each target's limits.
 
     Raises:
-        InfeasibleConstraintError: None was found; the message names the limits and the nearest
-            reachable values.
+        InfeasibleConstraintError: None was found, if only for one of the targets; the message
+            names the limits and the nearest reachable values.
     """
     rng = generator(seed, "strategies", "feasibility")
     ranges = reachable_ranges(problem, rng)
@@ -118,7 +120,9 @@ def check_feasible(problem: Problem, seed: int = 0) -> Feasibility:
             _check_alone(problem, c, by_key[c.metric, c.target], starts, rng)
             for c in problem.constraints
         ]
-        starts = _check_jointly(problem, np.concatenate([starts, *found]), rng)
+        starts = np.concatenate([starts, *found])
+        groups = [_check_jointly(problem, group, starts, rng) for group in problem.limit_groups]
+        starts = np.concatenate(groups)
     feasible = sample_feasible(problem, _FEASIBLE_ROWS, rng, starts)
     return Feasibility(ranges=tuple(ranges), feasible_genes=feasible)
 
@@ -129,7 +133,8 @@ def sample_feasible(
     """Draws distinct architectures that keep the limits.
 
     They are random draws of the space as long as enough of these are feasible; where limits are
-    tight, the rest are feasible variations of `starts` and of each other.
+    tight, the rest are feasible variations of `starts` and of each other. Where targets have
+    limits of their own, each gets an equal share of rows that it allows, in turn.
 
     Args:
         problem: The space and its limits.
@@ -140,6 +145,29 @@ def sample_feasible(
     Returns:
         At most `count` rows; fewer where a bounded number of draws gave no more.
     """
+    if not problem.is_apart:
+        return _sample(problem, problem.violations, count, rng, starts)
+    share = math.ceil(count / len(problem.targets))
+    parts = []
+    for t in range(len(problem.targets)):
+
+        def missed(genes: Genes, t: int = t) -> Floats:
+            return problem.target_violations(genes)[:, t]
+
+        parts.append(_sample(problem, missed, share, rng, starts))
+    turn = np.concatenate([np.arange(len(part)) for part in parts])
+    rows = np.concatenate(parts)[np.argsort(turn, kind="stable")]
+    rows = rows[KnownRows().add(rows)]
+    if len(rows) < count:
+        rows = np.concatenate([rows, _sample(problem, problem.violations, count, rng, starts)])
+        rows = rows[KnownRows().add(rows)]
+    return rows[:count]
+
+
+def _sample(
+    problem: Problem, missed: Score, count: int, rng: np.random.Generator, starts: Genes
+) -> Genes:
+    """Rows of which nothing is missed; see `sample_feasible`."""
     known = KnownRows()
     found = starts[:0]
     for attempt in range(_RANDOM_ROUNDS + _VARIATION_ROUNDS):
@@ -152,17 +180,17 @@ def sample_feasible(
             pick = rng.integers(len(parents), size=(2, max(256, 2 * count)))
             children = problem.space.crossover(parents[pick[0]], parents[pick[1]], rng)
             rows = problem.space.mutate(children, rng, float(rng.choice([0.0, 0.1, 0.3])))
-        found = np.concatenate([found, _new_feasible(problem, rows, known)])
+        found = np.concatenate([found, _new_feasible(missed, rows, known)])
         if len(found) >= count:
             return found[:count]
         if attempt == _RANDOM_ROUNDS - 1:
-            found = np.concatenate([_new_feasible(problem, starts, known), found])
+            found = np.concatenate([_new_feasible(missed, starts, known), found])
     return found[:count]
 
 
-def _new_feasible(problem: Problem, rows: Genes, known: KnownRows) -> Genes:
+def _new_feasible(missed: Score, rows: Genes, known: KnownRows) -> Genes:
     new = rows[known.add(rows)]
-    return new[problem.violations(new) <= 0] if len(new) else new
+    return new[missed(new) <= 0] if len(new) else new
 
 
 def _ends(problem: Problem) -> Genes:
@@ -225,20 +253,29 @@ def _check_alone(
     )
 
 
-def _check_jointly(problem: Problem, starts: Genes, rng: np.random.Generator) -> Genes:
-    """An architecture that keeps all limits, a `1 x d` array.
+def _check_jointly(
+    problem: Problem, group: tuple[int, ...], starts: Genes, rng: np.random.Generator
+) -> Genes:
+    """An architecture that keeps all limits of a group, a `1 x d` array.
 
     Raises:
         InfeasibleConstraintError: None was found.
     """
+    places = list(group)
     row, missed = _descend(
-        problem, problem.excesses, starts, rng, enough=0.0, generations=_JOINT_GENERATIONS
+        problem,
+        lambda genes: problem.excesses(genes)[:, places],
+        starts,
+        rng,
+        enough=0.0,
+        generations=_JOINT_GENERATIONS,
     )
     if missed <= 0:
         return row
-    values = [_rounded_up(value) for value in problem.bounds(row)[0]]
-    pairs = list(zip(problem.constraints, values, strict=True))
-    limits = " and ".join(str(c) for c in problem.constraints)
+    values = [_rounded_up(value) for value in problem.bounds(row)[0][places]]
+    constraints = [problem.constraints[i] for i in places]
+    pairs = list(zip(constraints, values, strict=True))
+    limits = " and ".join(str(c) for c in constraints)
     nearest = " with ".join(f"{c.metric} {v:g} on {c.target!r}" for c, v in pairs)
     raise InfeasibleConstraintError(
         f"no architecture of {problem.space.name!r} meets all limits at once ({limits}), though "

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from records import BadInputError, Observation, unknown_name
 from search_spaces import Architecture, Genes
+from strategies.compromise import Compromise
+from strategies.compromise import compromise as choose_compromise
 from strategies.dominance import is_non_dominated
 from strategies.problem import Problem
 from strategies.protocols import LATENCY, Floats
@@ -92,11 +95,15 @@ class Front:
             dropped when the front is made.
         problem: What was searched for.
         result: How the search went; None for a front that was not searched for.
+        shared: What compromises are chosen from: the points, by target, of each network that all
+            targets allow, unless another such is nowhere worse and somewhere better. Empty for
+            the front of one target of several.
     """
 
     points: Sequence[FrontPoint]
     problem: Problem
     result: SearchResult | None = None
+    shared: Sequence[Mapping[str, FrontPoint]] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         kept: list[FrontPoint] = []
@@ -125,7 +132,31 @@ class Front:
         if name not in self.problem.targets:
             raise unknown_name("target", name, self.problem.targets)
         points = [p for p in self.points if p.target == name]
-        return Front(points, self.problem, self.result)
+        shared = self.shared if len(self.problem.targets) == 1 else ()
+        return Front(points, self.problem, self.result, shared)
+
+    def compromise(
+        self,
+        n: int = 3,
+        *,
+        weights: Mapping[str, float] | None = None,
+        rule: str = "worst",
+    ) -> Compromise:
+        """Picks up to `n` networks that are good on all targets at once.
+
+        Args:
+            n: How many networks, at least 1; fewer where no more are allowed by all targets.
+            weights: How much each target counts, 1 where not given; the problem's by default.
+            rule: `worst` makes the largest loss against any target's own front small,
+                `hypervolume` the sum of the shares of the fronts' hypervolumes large (see
+                `strategies.compromise_rules`).
+
+        Raises:
+            BadInputError: No network is allowed by all targets, the front is of one of several
+                targets, or a number is out of range.
+            UnknownNameError: Another rule or target.
+        """
+        return choose_compromise(self, n, weights=weights, rule=rule)
 
     def knee(self) -> FrontPoint:
         """The point where more accuracy begins to cost much more latency.
@@ -214,22 +245,50 @@ class Front:
 def pareto_front(
     problem: Problem, observations: Sequence[Observation], result: SearchResult | None = None
 ) -> Front:
-    """The front of what was observed: successful evaluations that keep all limits."""
+    """The front of what was observed: successful evaluations that keep a target's limits."""
     ok = [o for o in observations if o.value is not None]
     genes = np.array([o.genes for o in ok], np.int16).reshape(len(ok), len(problem.space.choices))
-    keeps = problem.violations(genes) <= 0
+    allowed = problem.allows(genes)
+    keeps = np.asarray(allowed.any(axis=1))
     kept = [o for o, keep in zip(ok, keeps, strict=True) if keep]
-    return Front(_points(problem, kept, genes[keeps]), problem, result)
+    by_target = _points(problem, kept, genes[keeps])
+    marks = allowed[keeps].T
+    points = [
+        point
+        for own, allows in zip(by_target, marks, strict=True)
+        for point, is_allowed in zip(own, allows, strict=True)
+        if is_allowed
+    ]
+    return Front(
+        points, problem, result, _shared(problem, by_target, np.asarray(marks.all(axis=0)))
+    )
+
+
+def _shared(
+    problem: Problem, by_target: Sequence[Sequence[FrontPoint]], allowed: npt.NDArray[np.bool_]
+) -> tuple[Mapping[str, FrontPoint], ...]:
+    """The networks that all targets allow and no other of these beats, each outcome once."""
+    rows = [
+        points for points, fits in zip(zip(*by_target, strict=True), allowed, strict=True) if fits
+    ]
+    if not rows:
+        return ()
+    objectives = np.array([(1 - r[0].accuracy, *(p.latency_ms for p in r)) for r in rows])
+    first = np.sort(np.unique(objectives, axis=0, return_index=True)[1])
+    best = first[is_non_dominated(objectives[first])]
+    return tuple(dict(zip(problem.targets, rows[i], strict=True)) for i in best.tolist())
 
 
 def _points(
     problem: Problem, observations: Sequence[Observation], genes: Genes
-) -> list[FrontPoint]:
+) -> list[list[FrontPoint]]:
+    """For each target a point for each observation."""
     if not observations:
-        return []
+        return [[] for _ in problem.costs]
     architectures = problem.space.decode(genes)
-    points = []
+    by_target = []
     for cost in problem.costs:
+        points = []
         expected = cost.predict(genes)
         bounds = {m: cost.bound(m, genes, problem.probability) for m in cost.metrics}
         for i, observation in enumerate(observations):
@@ -246,7 +305,8 @@ def _points(
                     problem=problem,
                 )
             )
-    return points
+        by_target.append(points)
+    return by_target
 
 
 def _objectives(points: Sequence[FrontPoint]) -> Floats:

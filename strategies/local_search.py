@@ -74,7 +74,7 @@ class LocalSearch(Strategy):
 
     def _propose(self, n: int) -> Genes:
         if self._told < self.starts or len(self._front) == 0:
-            return self.space.sample(n, self.rng)
+            return self._start(n)
         parts = self._nearest(n)
         missing = n - sum(map(len, parts))
         if missing > 0:
@@ -86,6 +86,10 @@ class LocalSearch(Strategy):
                 self.reach = min(self.reach + 1, len(self.space.choices))
             parts.append(rows)
         return np.concatenate(parts)
+
+    def _start(self, n: int) -> Genes:
+        """What is proposed before there is a front to search around: random rows."""
+        return self.space.sample(n, self.rng)
 
     def _nearest(self, n: int) -> list[Genes]:
         """Unknown neighbours of members of the front, at least `n` if there are so many."""

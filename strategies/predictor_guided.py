@@ -26,15 +26,19 @@ import numpy.typing as npt
 from predictors import BoostedTrees
 from records import BadInputError
 from search_spaces import Genes
+from strategies.allowances import allowances, ranked_objectives
 from strategies.dominance import constrained_rank
 from strategies.feasibility import sample_feasible
 from strategies.held_out import PredictorQuality, predictor_quality
 from strategies.improvement import expected_gain
 from strategies.known_rows import row_keys
 from strategies.nsga2 import NSGA2
-from strategies.problem import Problem
+from strategies.problem import Problem, target_weights
 from strategies.protocols import Floats, Predictor
 from strategies.strategy import Strategy, floats_from_json, floats_to_json
+
+_BEYOND = 1.1
+"""Volume counts up to this many times the slowest latency."""
 
 _LEAST_MEASURED = 8
 """With fewer measured networks than this a predictor knows nothing; proposals are random."""
@@ -43,7 +47,8 @@ _LEAST_MEASURED = 8
 class PredictorGuided(Strategy):
     """Spends expensive evaluations where a predictor expects them to move the front.
 
-    Proposals keep the problem's limits.
+    Proposals keep the problem's limits. With several targets a network is expected to gain on
+    each that allows it, and gains are summed with the targets' weights.
 
     Args:
         problem: The space, costs and limits.
@@ -58,6 +63,8 @@ class PredictorGuided(Strategy):
     Raises:
         BadInputError: A share outside 0..1 or a negative optimism.
     """
+
+    judges_targets: ClassVar[bool] = True
 
     _attempts: ClassVar[int] = 1
     _random_attempts: ClassVar[int] = 0  # they would not keep the limits
@@ -147,9 +154,11 @@ class PredictorGuided(Strategy):
             seed=int(self.rng.integers(2**62)),
             initial=self._random(self.population_size),
         )
-        rank = constrained_rank(self._objectives, self._violations)
+        slowest = _BEYOND * self._objectives[:, 1:].max(axis=0)
+        told = ranked_objectives(self._objectives, self._allowed(), slowest)
+        rank = constrained_rank(told, self._violations)
         best = np.argsort(rank, kind="stable")[: self.population_size // 2]
-        evolution.tell(self._genes[best], self._objectives[best], self._violations[best])
+        evolution.tell(self._genes[best], told[best], self._violations[best])
         met = [self._no_rows()]
         for _ in range(self.generations):
             genes = evolution.ask(self.population_size)
@@ -157,8 +166,10 @@ class PredictorGuided(Strategy):
                 break
             predicted = self.predictor.predict(self.space.without_platform(genes))
             accuracy = predicted.mean + self.optimism * predicted.std
-            violations = self.problem.violations(genes)
-            evolution.tell(genes, self.problem.objectives(genes, accuracy), violations)
+            missed = self.problem.target_violations(genes)
+            violations = missed.min(axis=1)
+            objectives = self.problem.objectives(genes, accuracy)
+            evolution.tell(genes, ranked_objectives(objectives, missed <= 0, slowest), violations)
             met.append(genes[violations <= 0])
         genes = np.concatenate(met)
         return genes[self._known.is_new(genes)]
@@ -168,23 +179,34 @@ class PredictorGuided(Strategy):
         usable = (self._violations <= 0) & ~np.isnan(self._objectives[:, 0])
         if len(pool) == 0 or not usable.any():
             return pool[:0]
-        fronts = self._objectives[usable]
+        fronts, counts = self._objectives[usable], self._allowed()[usable]
+        allowed = allowances(self.problem, pool, np.zeros(len(pool)))
+        weights = target_weights(self.problem.targets, self.problem.weights)
         predicted = self.predictor.predict(self.space.without_platform(pool))
         mean, std = 1 - predicted.mean, predicted.std
         latency = self.problem.cheap_objectives(pool)
         worst_error = float(np.quantile(fronts[:, 0], 0.9)) + 1e-6
-        slowest = 1.1 * np.maximum(fronts[:, 1:].max(axis=0), latency.max(axis=0))
+        met = np.where(counts, fronts[:, 1:], 0), np.where(allowed, latency, 0)
+        slowest = _BEYOND * np.maximum(met[0].max(axis=0), met[1].max(axis=0))
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):
             gain = np.zeros(len(pool))
-            for t in range(latency.shape[1]):
-                reference = (worst_error, float(slowest[t]))
-                gain += expected_gain(fronts[:, [0, t + 1]], mean, std, latency[:, t], reference)
+            for t in np.flatnonzero(allowed.any(axis=0)).tolist():
+                fits, reference = allowed[:, t], (worst_error, float(slowest[t]))
+                front = fronts[counts[:, t]][:, [0, t + 1]]
+                gain[fits] += weights[t] * expected_gain(
+                    front, mean[fits], std[fits], latency[fits, t], reference
+                )
             gain[chosen] = -np.inf
             pick = int(gain.argmax())
             chosen.append(pick)
             fronts = np.concatenate([fronts, [[mean[pick], *latency[pick]]]])
+            counts = np.concatenate([counts, allowed[pick : pick + 1]])
         return pool[chosen]
+
+    def _allowed(self) -> npt.NDArray[np.bool_]:
+        """Which targets allow which of the rows told."""
+        return allowances(self.problem, self._genes, self._violations)
 
     # ---- learning ----------------------------------------------------------------------------
 

@@ -3,6 +3,10 @@
 The objectives are the error (1 - accuracy, expensive) and the latency on each target (cheap). A
 limit holds for the *bound* of a cost, the value that the measured one stays below with a stated
 probability, so that it still holds when the exported network is measured.
+
+With several targets each judges for itself: a network that is too large for one of them still
+counts for the others, and is worth measuring as long as one target allows it; a target without
+limits allows all. With `together` one network is wanted that keeps every limit of every target.
 """
 
 from __future__ import annotations
@@ -59,12 +63,18 @@ class Problem:
         limits: The largest values allowed, by metric (holds on every target) or by
             (metric, target name), which comes before a limit given by metric alone.
         probability: With which a cost stays below its bound when it is measured.
+        together: Whether a network must keep the limits of all targets to count for any; by
+            default it counts for each target whose own limits it keeps.
+        weights: How much a target's front counts where a search or a compromise has to choose
+            between targets, by target name; 1 where not given.
         constraints: The limits, one for each metric and target.
 
     Raises:
         BadInputError: No cost model, two of one target, a cost model without latency, a limit
-            that is no positive number, or one on a metric that a target does not have.
-        UnknownNameError: A limit on an unknown metric or target; the valid names are listed.
+            that is no positive number, or one on a metric that a target does not have; weights
+            that are negative or all 0.
+        UnknownNameError: A limit on an unknown metric or target, or a weight of one; the valid
+            names are listed.
     """
 
     space: SearchSpace
@@ -72,6 +82,8 @@ class Problem:
     costs: Sequence[CostModel]
     limits: Limits = field(default_factory=dict)
     probability: float = 0.95
+    together: bool = False
+    weights: Mapping[str, float] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +92,8 @@ class Problem:
         self._check_costs()
         if not 0 < self.probability < 1:
             raise BadInputError(f"probability must be within 0 and 1, got {self.probability}")
+        object.__setattr__(self, "weights", dict(self.weights))
+        target_weights(self.targets, self.weights)
         by_key: dict[tuple[str, str], float] = {}
         for key, limit in sorted(self.limits.items(), key=lambda item: isinstance(item[0], tuple)):
             for metric, target in self._keys(key):
@@ -102,6 +116,21 @@ class Problem:
     def targets(self) -> tuple[str, ...]:
         """The targets' names, in the order of the cost models."""
         return tuple(cost.target_name for cost in self.costs)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether a network may be allowed by one target and not by another."""
+        return len(self.limit_groups) > 0 and not self.together and len(self.targets) > 1
+
+    @property
+    def limit_groups(self) -> tuple[tuple[int, ...], ...]:
+        """The places in `constraints` of the limits that one network must keep at once: those of
+        each target that has any, or all of them where they hold `together`."""
+        owners = [c.target for c in self.constraints]
+        if self.together:
+            return (tuple(range(len(owners))),) if owners else ()
+        places = (tuple(i for i, o in enumerate(owners) if o == t) for t in self.targets)
+        return tuple(group for group in places if group)
 
     def cost(self, target: str) -> CostModel:
         """The cost model of a target.
@@ -144,10 +173,31 @@ class Problem:
         excess: Floats = np.maximum(0.0, self.bounds(genes) / limits - 1)
         return np.where(np.isnan(excess), np.inf, excess)
 
+    def target_violations(self, genes: Genes) -> Floats:
+        """By how much each target's limits are missed, an `n x targets` array.
+
+        It is the sum of the `excesses` on a target, or on all of them where limits hold
+        `together`; 0 where the target allows the network.
+        """
+        excesses = self.excesses(genes)
+        columns = []
+        for target in self.targets:
+            own = [self.together or c.target == target for c in self.constraints]
+            columns.append(excesses[:, np.array(own, np.bool_)].sum(axis=1))
+        return np.column_stack(columns)
+
+    def allows(self, genes: Genes) -> npt.NDArray[np.bool_]:
+        """Which targets allow which networks, an `n x targets` array."""
+        marks: npt.NDArray[np.bool_] = self.target_violations(genes) <= 0
+        return marks
+
     def violations(self, genes: Genes) -> Floats:
-        """The sum of the `excesses`, an array of length `n`; 0 where every limit is kept."""
-        total: Floats = self.excesses(genes).sum(axis=1)
-        return total
+        """By how much the nearest target's limits are missed, an array of length `n`.
+
+        It is 0 where at least one target allows the network, so that it is worth measuring.
+        """
+        least: Floats = self.target_violations(genes).min(axis=1)
+        return least
 
     def _check_costs(self) -> None:
         if not self.costs:
@@ -181,6 +231,24 @@ class Problem:
                 f"has no {key}; give it as ({key!r}, {having[0]!r})"
             )
         return [(key, target) for target in having]
+
+
+def target_weights(targets: Sequence[str], weights: Mapping[str, float]) -> Floats:
+    """The weight of each target, 1 where none is given, in the order of the targets.
+
+    Raises:
+        BadInputError: Weights that are negative, not finite or all 0.
+        UnknownNameError: A weight of an unknown target.
+    """
+    for name in weights:
+        if name not in targets:
+            raise unknown_name("target", name, targets)
+    found = np.array([float(weights.get(target, 1.0)) for target in targets])
+    if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
+        raise BadInputError(
+            f"weights of targets must be at least 0 and one above it, got {dict(weights)}"
+        )
+    return found
 
 
 def _limit(key: str | tuple[str, str], limit: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from records import Observation
 from strategies.dominance import hypervolume, is_non_dominated
@@ -24,7 +25,8 @@ class Progress:
         total: How many there will be at most.
         failed: How many failed.
         reused: How many were taken from the ledger instead of being measured again.
-        best_accuracy: The highest measured among architectures that keep the limits, if any.
+        best_accuracy: The highest measured among architectures that keep the limits, of one
+            target at least; None without any.
         hypervolume: For each target the share of the reference box that is dominated.
         seconds: Since the search began.
     """
@@ -107,24 +109,27 @@ class HistoryRecorder:
     def __post_init__(self) -> None:
         self._fronts = [np.zeros((0, 2)) for _ in self.targets]
 
-    def add(self, objectives: Floats, *, counts: bool, seconds: float) -> None:
+    def add(
+        self, objectives: Floats, *, counts: bool | npt.NDArray[np.bool_], seconds: float
+    ) -> None:
         """Takes in one evaluation.
 
         Args:
             objectives: Its error and latencies, an array of length `1 + targets`.
-            counts: Whether it succeeded and keeps the limits; otherwise the fronts stay.
+            counts: Whether it succeeded and keeps the limits, for each target or for all;
+                where not, the front stays.
             seconds: How long it took.
         """
         volumes = list(self._rows[-1]) if self._rows else [0.0] * len(self.targets)
-        if counts:
-            for t, (error, latency) in enumerate(self.references):
-                point = objectives[[0, t + 1]]
-                if (self._fronts[t] <= point).all(axis=1).any():
-                    continue
-                front = np.concatenate([self._fronts[t], point[None]])
-                self._fronts[t] = front[is_non_dominated(front)]
-                volume = hypervolume(self._fronts[t], [error, latency])
-                volumes[t] = volume / (error * latency)
+        counted = np.broadcast_to(counts, len(self.targets))
+        for t, (error, latency) in enumerate(self.references):
+            point = objectives[[0, t + 1]]
+            if not counted[t] or (self._fronts[t] <= point).all(axis=1).any():
+                continue
+            front = np.concatenate([self._fronts[t], point[None]])
+            self._fronts[t] = front[is_non_dominated(front)]
+            volume = hypervolume(self._fronts[t], [error, latency])
+            volumes[t] = volume / (error * latency)
         self._rows.append(volumes)
         self._seconds.append((self._seconds[-1] if self._seconds else 0.0) + seconds)
 

@@ -3,7 +3,8 @@
 It first makes sure that the limits can be kept, then measures an initial design, then what the
 strategy proposes, batch by batch. Only architectures that keep the limits are measured: costs are
 known beforehand, so an infeasible proposal goes back to the strategy without an evaluation (but
-for a strategy that says that it needs them measured).
+for a strategy that says that it needs them measured). With several targets a network is measured
+once and counts for every target whose limits it keeps.
 
 Every batch is committed to the ledger before the strategy hears of it. All proposals follow from
 the problem, the seed and the measured values; so a search that is started again with the ledger of
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from records import BadInputError, HwnasError, Ledger, Measured, Observation, generator
 from search_spaces import Genes
+from strategies.allowances import Marks, ranked_objectives
 from strategies.design import initial_design
 from strategies.feasibility import Feasibility, check_feasible, sample_feasible
 from strategies.front import Front, pareto_front
@@ -30,7 +32,7 @@ from strategies.known_rows import KnownRows
 from strategies.nsga2 import NSGA2
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Problem
-from strategies.protocols import Predictor
+from strategies.protocols import Floats, Predictor
 from strategies.result import HistoryRecorder, Progress, SearchResult, reference_points
 from strategies.strategy import Strategy
 
@@ -148,6 +150,7 @@ class _Search:
         self.best_accuracy: float | None = None
         self.known = KnownRows()
         references = reference_points(problem, feasibility)
+        self.slowest = np.array([latency for _, latency in references])
         self.recorder = HistoryRecorder(problem.targets, references)
         self.began = time.monotonic()
 
@@ -198,12 +201,13 @@ class _Search:
                 break
             asked = min(missing * 2**attempt, max(missing, _LARGEST_ASK))
             rows = self.strategy.ask(asked)
-            violations = self.problem.violations(rows)
+            missed = self.problem.target_violations(rows)
+            violations = missed.min(axis=1)
             misses = (violations > 0) & (not self.strategy.measures_infeasible)
             if misses.any():
                 unknown = np.full(int(misses.sum()), np.nan)
                 objectives = self.problem.objectives(rows[misses], unknown)
-                self.strategy.tell(rows[misses], objectives, violations[misses])
+                self._report(rows[misses], objectives, missed[misses])
             found = np.concatenate([found, rows[~misses]])
             if len(rows) == 0 or (len(rows) < asked and not self.strategy.waits):
                 break
@@ -289,15 +293,21 @@ class _Search:
         values = [np.nan if o.value is None else o.value for o in observations]
         accuracy = np.array(values, np.float64)
         objectives = self.problem.objectives(genes, accuracy)
-        violations = self.problem.violations(genes)
+        missed = self.problem.target_violations(genes)
         self.known.add(genes)
-        self.strategy.tell(genes, objectives, violations)
-        counts = (violations <= 0) & ~np.isnan(accuracy)
+        self._report(genes, objectives, missed)
+        counts: Marks = (missed <= 0) & ~np.isnan(accuracy)[:, None]
         for i, observation in enumerate(observations):
-            self.recorder.add(objectives[i], counts=bool(counts[i]), seconds=observation.seconds)
+            self.recorder.add(objectives[i], counts=counts[i], seconds=observation.seconds)
         if counts.any():
-            best = float(accuracy[counts].max())
+            best = float(accuracy[counts.any(axis=1)].max())
             self.best_accuracy = max(best, self.best_accuracy or best)
+
+    def _report(self, genes: Genes, objectives: Floats, missed: Floats) -> None:
+        """Tells the strategy of rows, given by how much they miss each target's limits."""
+        if not self.strategy.judges_targets:
+            objectives = ranked_objectives(objectives, missed <= 0, self.slowest)
+        self.strategy.tell(genes, objectives, missed.min(axis=1))
 
     def _progress(self) -> Progress:
         return Progress(

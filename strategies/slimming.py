@@ -135,7 +135,7 @@ class Slimming(Planned):
         gains = cost[0] - cost[1:]
         saves = gains > _LEAST_GAIN
         if self.problem.constraints and not missed.any():  # what is kept stays kept
-            saves &= self.problem.violations(rows) <= 0
+            saves &= self.problem.excesses(rows).sum(axis=1) <= 0
         return rows[saves], gains[saves]
 
     def _losses(self, row: Genes, candidates: Genes) -> Floats:

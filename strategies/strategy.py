@@ -44,6 +44,10 @@ class Strategy(ABC):
     """Whether `ask` gives fewer rows than asked for, or none, while it must first hear of pending
     ones. With nothing pending it always gives some until the space is exhausted."""
 
+    judges_targets: ClassVar[bool] = False
+    """Whether it asks the problem itself which targets allow a row. Others are told a latency on a
+    target that does not allow a row, though another does, as one that wins nothing there."""
+
     def __init__(
         self, space: SearchSpace, *, seed: int = 0, initial: npt.ArrayLike | None = None
     ) -> None:

@@ -16,9 +16,18 @@ from supernet.checkpoint_names import (
     torchvision_mobilenet_v3_names,
     torchvision_vit_names,
 )
+from supernet.choice_distribution import ChoiceDistribution
+from supernet.choice_learning import (
+    ChoiceLearner,
+    ChoiceRecipe,
+    ChoiceStep,
+    learn_distribution,
+)
+from supernet.choice_reward import SupernetReward
 from supernet.data import ImageData, Split
 from supernet.elastic import ElasticPrimitive
 from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
+from supernet.expected_sum import ExpectedSum
 from supernet.from_module import ModuleSpace, elastic_space, elastic_supernet, load_module
 from supernet.initialise import zero_residual_branches
 from supernet.network import Statistics
@@ -32,7 +41,12 @@ from supernet.training import Recipe, Step, TrainingError, train
 __all__ = [
     "Augmentation",
     "ChannelGroup",
+    "ChoiceDistribution",
+    "ChoiceLearner",
+    "ChoiceRecipe",
+    "ChoiceStep",
     "ElasticPrimitive",
+    "ExpectedSum",
     "ImageData",
     "LoadReport",
     "ModuleSpace",
@@ -44,6 +58,7 @@ __all__ = [
     "Subnet",
     "Supernet",
     "SupernetEvaluator",
+    "SupernetReward",
     "TrainingError",
     "accuracy",
     "add_primitive",
@@ -53,6 +68,7 @@ __all__ = [
     "elastic_space",
     "elastic_supernet",
     "intra_op_threads",
+    "learn_distribution",
     "load_module",
     "load_pretrained",
     "load_supernet",

@@ -18,7 +18,7 @@ from search_spaces import Architecture, SearchSpace
 TARGETS = ("local-t1-b1", "local-t1-b16")
 KEYS = {
     "format", "created", "seed", "config", "versions", "seconds", "dataset", "space", "supernet",
-    "targets", "search", "points", "refit",
+    "targets", "search", "compromise", "points", "refit",
 }  # fmt: skip
 TARGET_KEYS = {
     "name", "device", "description", "threads", "batch_size", "runtime", "precision", "limits",
@@ -94,6 +94,29 @@ def test_every_target_gets_bundles_that_say_what_they_hold(a_run):
         assert bundle["measured"]["latency_ms"] == min(bundle["measured"]["samples_ms"])
         assert bundle["measured"]["latency_ms"] == point["measured"]["latency_ms"]
         assert bundle["facts"]["test_accuracy"] == point["test_accuracy"]
+
+
+def test_compromises_are_networks_of_both_fronts_ranges(a_run):
+    found = a_run.front["compromise"]
+    assert found["rule"] == "worst"
+    assert found["weights"] == dict.fromkeys(TARGETS, 1.0)
+    assert 1 <= len(found["networks"]) <= 3
+    evaluated = a_run.front["search"]["evaluated"]
+    names = {p["name"]: p for p in a_run.front["points"]}
+    for network in found["networks"]:
+        same = [e for e in evaluated if e["latency_ms"] == pytest.approx(network["latency_ms"])]
+        assert network["validation_accuracy"] in [e["accuracy"] for e in same]
+        assert all(e["allowed"] == list(TARGETS) for e in same)
+        for name in TARGETS:
+            most = network["latency_ms"][name] * (1 + 1e-9)
+            rivals = [
+                e["accuracy"] for e in evaluated if e["feasible"] and e["latency_ms"][name] <= most
+            ]
+            behind = max(rivals) - network["validation_accuracy"]
+            assert network["behind"][name] == pytest.approx(behind)
+        for name in network["exported"]:
+            assert names[name]["architecture"] == network["architecture"]
+    assert "Good on all targets" in a_run.outcome.out
 
 
 def latencies(point):

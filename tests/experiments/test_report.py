@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments.diagrams import save_front_picture
 from experiments.report import report_html, write_report
+from experiments.report_compromise import compromise_section
+from experiments.report_data import keeps_limits, read_front
 from experiments.report_evidence import command
 from experiments.report_picture_style import STYLE, place_labels
 from records import BadInputError
@@ -162,6 +164,21 @@ def a_front():
                 for k, name in enumerate(TARGETS)
             },
             "evaluated": evaluated,
+        },
+        "compromise": {
+            "rule": "worst",
+            "weights": dict.fromkeys(TARGETS, 1.0),
+            "regret": dict(zip(TARGETS, (0.081, 0.062), strict=True)),
+            "hypervolume": dict(zip(TARGETS, (0.913, 0.874), strict=True)),
+            "networks": [
+                {
+                    "architecture": {"space": "hybrid"},
+                    "validation_accuracy": 0.9634,
+                    "latency_ms": dict(zip(TARGETS, (0.0312, 0.288), strict=True)),
+                    "behind": dict(zip(TARGETS, (0.0, 0.0127), strict=True)),
+                    "exported": ["local-t1-b1-1"],
+                }
+            ],
         },
         "points": points,
         "refit": {
@@ -433,3 +450,25 @@ def test_the_command_repeats_the_run(front):
     )
     assert command({"seed": 3, "config": {"resume": True}}) == "hwnas quickstart --seed 3"
     assert command({}) == "hwnas quickstart"
+
+
+def test_networks_for_all_targets_have_a_part_of_their_own():
+    front = a_front()
+    section = compromise_section(read_front(front))
+    assert section in report_html(front)
+    page = " ".join(re.sub(r"<[^>]*>", " ", section).split())
+    assert "96.3 % 0.0312 0.0 % behind 0.288 1.3 % behind local-t1-b1-1" in page
+    assert "8.1 % on local-t1-b1 and 6.2 % on local-t1-b16" in page
+    assert "91.3 % on local-t1-b1 and 87.4 % on local-t1-b16" in page
+    front["compromise"] = {"networks": [{}, 3]}
+    assert compromise_section(read_front(front)).count("<tr>") == 2
+    front["compromise"] = None
+    assert compromise_section(read_front(front)) == ""
+
+
+def test_a_network_is_crossed_out_where_its_own_target_forbids_it():
+    network = {"allowed": ["a"], "feasible": True}
+    assert keeps_limits(network, "a")
+    assert not keeps_limits(network, "b")
+    assert not keeps_limits({"feasible": False}, "a")
+    assert keeps_limits({}, "a")

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import strategies
 from strategies import Strategy
+from supernet import ChoiceDistribution
 
 PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
 
@@ -23,7 +25,7 @@ def _one_thread():
 @pytest.mark.usefixtures("_one_thread")
 def test_every_block_runs_and_what_the_page_says_holds(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     names: dict[str, object] = {"__name__": "__docs__"}
     for i, block in enumerate(blocks):
         exec(compile(block, f"strategies.md, block {i}", "exec", dont_inherit=True), names)
@@ -31,8 +33,13 @@ def test_every_block_runs_and_what_the_page_says_holds(capsys):
     for name in ("NSGA2", "LocalSearch"):
         reused = int(re.search(rf"{name} \d+ (\d+) of 24 were known", said).group(1))
         assert reused >= 16  # the design
+    allowed = [names["both"].allows(np.array([n.genes])).all() for n in names["shared"]]
+    assert all(allowed)
+    assert 1 <= len(allowed) <= 2
     assert names["slimming"].waits
     assert names["bisection"].waits
+    assert names["distribution"].entropy < ChoiceDistribution.uniform(names["space"]).entropy
+    assert len(names["designs"].designed) > 8
     assert names["theirs"].pending.shape[1] == len(names["space"].choices)
 
 

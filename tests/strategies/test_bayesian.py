@@ -93,6 +93,22 @@ def test_a_limit_on_a_latency_that_is_learned_is_kept_more_often_than_by_chance(
     assert np.mean(found[8:]) >= 0.7
 
 
+def test_a_large_space_begins_on_the_front_of_latency_and_work():
+    problem = Problem(SPACE, FormulaAccuracy(SPACE), [LayerCost(SPACE)])
+    rows = Bayesian(problem).ask(8)
+    others = SPACE.sample(2000, np.random.default_rng(5))
+
+    def points(genes):
+        work = SPACE.layer_table(genes).macs
+        return np.column_stack([problem.cheap_objectives(genes)[:, 0], -work])
+
+    found, theirs = points(rows), points(others)
+    beaten = (theirs[:, None] < found[None]).all(axis=2).any(axis=0)
+    assert beaten.mean() <= 0.25
+    assert found[:, 0].min() < np.quantile(theirs[:, 0], 0.02)
+    assert found[:, 0].max() > np.quantile(theirs[:, 0], 0.9)
+
+
 def test_what_is_pending_is_believed():
     problem = macro_problem()
     rows = MACRO.sample(500, np.random.default_rng(3))
@@ -113,7 +129,7 @@ def test_it_ends_where_the_gain_is_too_small_and_says_so(caplog):
     strategy = Bayesian(problem, least_gain=0.05)
     with caplog.at_level(logging.INFO):
         front = search(problem, evaluations=100, strategy=strategy, batch_size=2)
-    assert 16 <= len(front.result.observations) < min(100, TINY.cardinality)
+    assert 8 <= len(front.result.observations) < min(100, TINY.cardinality)
     assert "is below 0.05 of the volume found" in strategy.finished
     assert strategy.finished in caplog.text
     assert strategy.ask(3).shape == (0, len(TINY.choices))

@@ -16,9 +16,9 @@ from tests.strategies.doubles import SPACE, TINY, FormulaAccuracy, LayerCost, al
 RNG = np.random.default_rng
 
 
-def problem(limits=None, space=SPACE, costs=None, **options):
+def problem(limits=None, space=SPACE, costs=None, together=False, **options):
     costs = costs or [LayerCost(space, **options)]
-    return Problem(space, FormulaAccuracy(space), costs, limits or {})
+    return Problem(space, FormulaAccuracy(space), costs, limits or {}, together=together)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -64,7 +64,13 @@ def test_limits_that_exclude_each_other_name_the_nearest_combination():
     p = problem(
         {("latency_ms", "shallow"): 15, ("latency_ms", "deep"): 20},
         costs=[deep, Contrary(SPACE, "deep")],
+        together=True,
     )
+    # Apart, each target has networks of its own.
+    apart = problem(p.limits, costs=list(p.costs))
+    found = apart.allows(check_feasible(apart).feasible_genes)
+    assert found.any(axis=1).all()
+    assert found.sum(axis=0).min() >= 10
     began = time.process_time()
     with pytest.raises(InfeasibleConstraintError) as caught:
         check_feasible(p)
@@ -75,7 +81,7 @@ def test_limits_that_exclude_each_other_name_the_nearest_combination():
         assert f"{metric} {value:g} on {target!r}" in message
         assert f"on {target!r}" in message
     # The nearest combination, given as limits, can be kept.
-    check_feasible(problem(caught.value.nearest, costs=list(p.costs)))
+    check_feasible(problem(caught.value.nearest, costs=list(p.costs), together=True))
 
 
 def test_feasible_genes_keep_all_limits_however_tight():
@@ -99,6 +105,22 @@ def test_sample_of_a_tight_problem_is_distinct_and_feasible():
     found = sample_feasible(p, 30, RNG(0), starts)
     assert len(np.unique(found, axis=0)) == len(found) == 30
     np.testing.assert_array_equal(p.violations(found), 0)
+
+
+def test_a_target_with_a_tight_limit_gets_its_share_of_a_sample():
+    costs = [LayerCost(SPACE, "board"), LayerCost(SPACE, "phone")]
+    p = problem({("latency_ms", "board"): 0.3}, costs=costs)
+    assert p.allows(SPACE.sample(1000, RNG(1)))[:, 0].mean() < 0.15
+    found = sample_feasible(p, 30, RNG(0), check_feasible(p).feasible_genes[:1])
+    assert len(np.unique(found, axis=0)) == 30
+    for some in (found, found[:10]):
+        assert p.allows(some)[:, 0].sum() >= len(some) / 2
+
+
+def test_one_target_that_no_network_can_serve_is_named():
+    costs = [LayerCost(SPACE, "board"), LayerCost(SPACE, "phone")]
+    with pytest.raises(InfeasibleConstraintError, match=r"latency_ms <= 0\.01 on 'phone'"):
+        check_feasible(problem({("latency_ms", "phone"): 0.01}, costs=costs))
 
 
 def test_sample_of_a_loose_problem_is_random():

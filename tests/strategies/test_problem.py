@@ -3,14 +3,17 @@ import pytest
 
 from records import BadInputError, Measured, UnknownNameError
 from strategies import Problem
+from strategies.problem import target_weights
 from tests.strategies.doubles import SPACE, FormulaAccuracy, LayerCost
 
 GENES = SPACE.sample(50, np.random.default_rng(0))
 
 
-def problem(limits=None, costs=None):
+def problem(limits=None, costs=None, **options):
     costs = costs or [LayerCost(SPACE, "board"), LayerCost(SPACE, "phone", per_layer=0.1)]
-    return Problem(SPACE, accuracy=FormulaAccuracy(SPACE), costs=costs, limits=limits or {})
+    return Problem(
+        SPACE, accuracy=FormulaAccuracy(SPACE), costs=costs, limits=limits or {}, **options
+    )
 
 
 def test_a_limit_by_metric_holds_on_every_target():
@@ -39,13 +42,26 @@ def test_objectives_are_error_and_latency_of_each_target():
 
 
 def test_violations_are_shares_of_the_limit_by_bound():
-    p = problem({("latency_ms", "board"): 0.4, ("energy_mj", "phone"): 0.9})
+    limits = {
+        ("latency_ms", "board"): 0.4, ("energy_mj", "phone"): 0.9, ("latency_ms", "phone"): 4.0
+    }  # fmt: skip
+    p = problem(limits)
     board, phone = p.costs
-    first = 1.1 * board.predict(GENES)["latency_ms"] / 0.4 - 1
-    second = 1.1 * phone.predict(GENES)["energy_mj"] / 0.9 - 1
-    expected = np.maximum(first, 0) + np.maximum(second, 0)
-    np.testing.assert_allclose(p.violations(GENES), expected)
-    assert 0 < (expected == 0).mean() < 1
+    first = np.maximum(1.1 * board.predict(GENES)["latency_ms"] / 0.4 - 1, 0)
+    second = np.maximum(1.1 * phone.predict(GENES)["energy_mj"] / 0.9 - 1, 0)
+    second += np.maximum(1.1 * phone.predict(GENES)["latency_ms"] / 4.0 - 1, 0)
+    np.testing.assert_allclose(p.target_violations(GENES), np.column_stack([first, second]))
+    np.testing.assert_allclose(p.violations(GENES), np.minimum(first, second))
+    np.testing.assert_array_equal(p.allows(GENES), np.column_stack([first, second]) == 0)
+    assert len(np.unique(p.allows(GENES), axis=0)) >= 3
+    assert p.limit_groups == ((0,), (1, 2))
+    both = problem(limits, together=True)
+    np.testing.assert_allclose(both.violations(GENES), first + second)
+    np.testing.assert_array_equal(
+        both.allows(GENES), (first + second == 0)[:, None] * [[True] * 2]
+    )
+    assert both.limit_groups == ((0, 1, 2),)
+    assert (p.is_apart, both.is_apart, problem().is_apart) == (True, False, False)
     np.testing.assert_array_equal(problem().violations(GENES), 0)
     assert p.violations(GENES[:0]).shape == (0,)
 
@@ -90,6 +106,28 @@ def test_a_general_limit_needs_the_metric_on_every_target():
     phone.metrics = ("latency_ms",)
     with pytest.raises(BadInputError, match=r"'phone' has no energy_mj; give it as \('energy_mj'"):
         problem({"energy_mj": 1}, [LayerCost(SPACE, "board"), phone])
+
+
+def test_a_target_without_limits_allows_every_network():
+    p = problem({("latency_ms", "board"): 0.3})
+    assert p.allows(GENES).mean(axis=0)[0] < 1
+    np.testing.assert_array_equal(p.allows(GENES)[:, 1], True)
+    np.testing.assert_array_equal(p.violations(GENES), 0)
+
+
+@pytest.mark.parametrize(
+    "weights", [{"board": -1}, {"board": np.nan}, {"board": 0, "phone": 0}, {"phone": np.inf}]
+)
+def test_weights_are_numbers_of_which_one_is_above_0(weights):
+    with pytest.raises(BadInputError, match="at least 0 and one above it"):
+        problem(weights=weights)
+
+
+def test_a_weight_of_an_unknown_target_names_the_known():
+    with pytest.raises(UnknownNameError, match="did you mean 'board'"):
+        problem(weights={"bord": 1})
+    found = target_weights(("board", "phone"), {"phone": 3})
+    np.testing.assert_array_equal(found, [1, 3])
 
 
 def test_measured_says_what_it_needs():
