@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from experiments.table_files import column_names, numbers, read_columns
 from records import (
     BadInputError,
     CorruptFileError,
-    MissingFileError,
-    storage_error,
     unknown_name,
 )
 from search_spaces import Genes, SearchSpace
@@ -58,7 +55,7 @@ def read_accuracy_table(path: Path, space: str, column: str) -> AccuracyTable:
     """
     if space not in SPACES:
         raise unknown_name("space", space, SPACES)
-    known = _column_names(path)
+    known = column_names(path)
     if column not in known:
         raise unknown_name("column", column, known)
     written = next((name for name in SPACES[space].genes if name in known), None)
@@ -68,14 +65,14 @@ def read_accuracy_table(path: Path, space: str, column: str) -> AccuracyTable:
             f"{path} does not describe networks of {space}: it needs the column {needed}, and "
             f"has {', '.join(known)}"
         )
-    table = _read(path, list(dict.fromkeys([written, column])))
+    table = read_columns(path, list(dict.fromkeys([written, column])))
     try:
         genes = SPACES[space].genes[written](table.column(written).to_pylist())
     except (BadInputError, TypeError, ValueError, IndexError) as error:
         raise CorruptFileError(
             f"the column {written} of {path} holds no networks of {space}: {error}"
         ) from error
-    return AccuracyTable(space=SPACES[space].space, genes=genes, accuracy=_numbers(table, column))
+    return AccuracyTable(space=SPACES[space].space, genes=genes, accuracy=numbers(table, column))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,30 +106,3 @@ def _layers() -> _Space:
 
 SPACES: Mapping[str, _Space] = {"nb201": _cells(), "nb_macro": _layers()}
 """The spaces whose tables are known."""
-
-
-def _column_names(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(pq.read_schema(path).names)
-    except FileNotFoundError:
-        raise MissingFileError(f"cannot read the table {path}: there is no such file") from None
-    except pa.ArrowInvalid as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-    except OSError as error:
-        raise storage_error(path, error, doing="read the table") from error
-
-
-def _read(path: Path, columns: list[str]) -> Any:
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-
-
-def _numbers(table: Any, name: str) -> npt.NDArray[np.float64]:
-    """A column as numbers, NaN where it is empty."""
-    kind = table.schema.field(name).type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise BadInputError(f"column {name!r} does not hold numbers, but {kind}")
-    values = table.column(name).to_pylist()
-    return np.array([np.nan if v is None else v for v in values], np.float64)

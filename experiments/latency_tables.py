@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from experiments.table_files import column_names, numbers, read_columns
 from latency_models.transfer import ArchitectureFeatures, cell_features, space_features
-from records import BadInputError, CorruptFileError, MissingFileError, storage_error, unknown_name
+from records import BadInputError, CorruptFileError, unknown_name
 from search_spaces import Genes
 from search_spaces.standard import FBNetSpace, NASBench201, OFAMobileNetV3, OFASettings
 
@@ -64,7 +63,7 @@ def read_latency_table(path: Path, space: str, columns: Sequence[str]) -> Latenc
     """
     if space not in SPACES:
         raise unknown_name("space", space, SPACES)
-    known = _column_names(path)
+    known = column_names(path)
     for name in columns:
         if name not in known:
             devices = [other for other in known if other.startswith("lat_")]
@@ -79,7 +78,7 @@ def read_latency_table(path: Path, space: str, columns: Sequence[str]) -> Latenc
             f"{path} does not describe networks of {space}: it needs the columns {needed}, and "
             f"has {', '.join(known)}"
         )
-    table = _read(path, list(dict.fromkeys([*wanted, *columns])))
+    table = read_columns(path, list(dict.fromkeys([*wanted, *columns])))
     try:
         genes = SPACES[space].genes({name: table.column(name).to_pylist() for name in wanted})
     except (BadInputError, TypeError, ValueError, IndexError) as error:
@@ -97,7 +96,7 @@ def read_latency_table(path: Path, space: str, columns: Sequence[str]) -> Latenc
 
 def device_columns(path: Path) -> tuple[str, ...]:
     """The names of all columns of devices: those that begin with `lat_`."""
-    return tuple(name for name in _column_names(path) if name.startswith("lat_"))
+    return tuple(name for name in column_names(path) if name.startswith("lat_"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,31 +163,9 @@ SPACES: Mapping[str, _Space] = {
 }
 
 
-def _column_names(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(pq.read_schema(path).names)
-    except FileNotFoundError:
-        raise MissingFileError(f"cannot read the table {path}: there is no such file") from None
-    except pa.ArrowInvalid as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-    except OSError as error:
-        raise storage_error(path, error, doing="read the table") from error
-
-
-def _read(path: Path, columns: Sequence[str]) -> Any:
-    try:
-        return pq.read_table(path, columns=list(columns))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-
-
 def _latencies(table: Any, name: str) -> npt.NDArray[np.float64]:
     """A device's column; every value finite and at least 0, not all of them 0."""
-    kind = table.schema.field(name).type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise BadInputError(f"column {name!r} does not hold numbers, but {kind}")
-    values = table.column(name).to_pylist()
-    latency = np.array([np.nan if v is None else v for v in values], np.float64)
+    latency = numbers(table, name)
     wrong = np.flatnonzero(~(np.isfinite(latency) & (latency >= 0)))
     if len(wrong):
         raise BadInputError(

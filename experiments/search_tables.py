@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from experiments import accuracy_tables, latency_tables
-from records import BadInputError, CorruptFileError, MissingFileError, storage_error, unknown_name
+from experiments.table_files import column_names, numbers, read_columns
+from records import BadInputError, CorruptFileError, unknown_name
 from search_spaces import Genes, SearchSpace
 from search_spaces.standard import FBNetSpace, NASBench201, NASBenchMacro, OFAMobileNetV3
 from strategies.known_rows import row_keys
@@ -70,7 +69,7 @@ def read_search_table(path: Path, space: str, accuracy: str, latency: str) -> Se
     """
     if space not in SPACES:
         raise unknown_name("space", space, SPACES)
-    known = _column_names(path)
+    known = column_names(path)
     for name in (accuracy, latency):
         if name not in known:
             raise unknown_name("column", name, known)
@@ -82,7 +81,7 @@ def read_search_table(path: Path, space: str, accuracy: str, latency: str) -> Se
             f"{path} does not describe networks of {space}: it needs the columns {needed}, and "
             f"has {', '.join(known)}"
         )
-    table = _read(path, list(dict.fromkeys([*wanted, accuracy, latency])))
+    table = read_columns(path, list(dict.fromkeys([*wanted, accuracy, latency])))
     if table.num_rows == 0:
         raise CorruptFileError(f"{path} has no rows")
     try:
@@ -94,7 +93,7 @@ def read_search_table(path: Path, space: str, accuracy: str, latency: str) -> Se
     return SearchTable(
         space=kind.space,
         genes=genes,
-        accuracy=_numbers(table, accuracy),
+        accuracy=numbers(table, accuracy),
         latency_ms=_latencies(table, latency),
     )
 
@@ -137,35 +136,8 @@ SPACES: Mapping[str, _Space] = {
 """The spaces whose tables are known."""
 
 
-def _column_names(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(pq.read_schema(path).names)
-    except FileNotFoundError:
-        raise MissingFileError(f"cannot read the table {path}: there is no such file") from None
-    except pa.ArrowInvalid as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-    except OSError as error:
-        raise storage_error(path, error, doing="read the table") from error
-
-
-def _read(path: Path, columns: list[str]) -> Any:
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptFileError(f"cannot read the table {path}: {error}") from error
-
-
-def _numbers(table: Any, name: str) -> Floats:
-    """A column as numbers, NaN where it is empty."""
-    kind = table.schema.field(name).type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise BadInputError(f"column {name!r} does not hold numbers, but {kind}")
-    values = table.column(name).to_pylist()
-    return np.array([np.nan if v is None else v for v in values], np.float64)
-
-
 def _latencies(table: Any, name: str) -> Floats:
-    latency = _numbers(table, name)
+    latency = numbers(table, name)
     wrong = np.flatnonzero(~(np.isfinite(latency) & (latency >= 0)))
     if len(wrong):
         raise BadInputError(
