@@ -151,12 +151,12 @@ def test_nothing_but_results_and_lock_is_added(fresh, measured):
 
 
 def test_the_script_agrees_with_the_local_runner(measured):
-    """The same files by both: the same ranks, and no systematic difference beyond load."""
+    """The same files by both: the same ranks, and the same times but for what else runs."""
     models = [(measured.kit / m.file).read_bytes() for m in measured.results.measurements]
     ours = [t.latency_ms for t in LocalRunner().time(models, threads=1, rounds=7)]
     theirs = [t.latency_ms for t in measured.results.timings]
     assert spearmanr(ours, theirs).statistic == 1
-    assert 0.6 < np.median(np.array(ours) / np.array(theirs)) < 1.6
+    assert 1 / 3 < np.median(np.array(ours) / np.array(theirs)) < 3
 
 
 @pytest.mark.slow  # meaningful only while no other test runs beside it
