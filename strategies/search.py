@@ -39,8 +39,8 @@ from strategies.strategy import Strategy
 logger = logging.getLogger(__name__)
 
 DESIGN_SIZE = 16
-"""How many architectures are measured before the strategy is asked; independent of how many there
-will be in all, so that a longer search begins like a shorter one."""
+"""How many architectures are measured before a strategy is asked that has no design of its own;
+independent of how many there will be in all: a longer search begins like a shorter one."""
 
 _HOPELESS_BATCHES = 2
 _FEASIBLE_ATTEMPTS = 24

@@ -96,6 +96,14 @@ def test_here_it_is_measured_and_the_images_way_is_added(model, tmp_path, capsys
     assert "decode" in printed
 
 
+@pytest.mark.slow  # meaningful only while nothing else runs
+def test_the_total_is_that_of_a_run_without_the_profiler(model):
+    found = explain(model, "local")
+    (alone,) = LocalRunner().time([(model / "model.onnx").read_bytes()], threads=1, rounds=15)
+    assert found.total_ms == pytest.approx(alone.latency_ms, rel=0.3)
+    assert found.profiled_ms > 1.05 * alone.latency_ms  # why its times are shares only
+
+
 def test_an_architecture_is_explained_like_its_file(model, tmp_path):
     genes = tmp_path / "genes.json"
     content = {"space": SPACE.to_json(), "genes": ROW.tolist()}
