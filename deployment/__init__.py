@@ -9,6 +9,7 @@ from deployment.kernels import KINDS, Kernel, KernelTable, Lowering
 from deployment.kit_runner import DeviceError, KitRunner
 from deployment.memory import MemoryReading, activation_peak
 from deployment.quantised import quantise
+from deployment.quantised_accuracy import QuantisedEvaluator, int8_accuracy
 from deployment.ray_runner import RayRunner
 from deployment.runner import LocalRunner, Runner, Timing
 from deployment.runtime import open_session, session_options
@@ -35,6 +36,7 @@ __all__ = [
     "Lowering",
     "MemoryReading",
     "Quantised",
+    "QuantisedEvaluator",
     "RayRunner",
     "Runner",
     "SpaceCheck",
@@ -48,6 +50,7 @@ __all__ = [
     "describe_target",
     "emit",
     "exporter_of",
+    "int8_accuracy",
     "noise_floor",
     "open_session",
     "quantise",

@@ -63,24 +63,31 @@ def quickstart_command(
         "runs/quickstart"
     ),
     target: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="a target of `hwnas profile import` or `measure`, its name or folder; "
-            "this machine if not given"
+            help="a target of `hwnas profile import` or `measure` by name or folder, a device, "
+            "or local; again for each further one, with options of its own behind a colon: "
+            "raspberry-pi-4:threads=4,batch=1,max_latency_ms=5,weight=2; this machine at batch 1 "
+            "and 16 if not given"
         ),
     ] = None,
     command_file: Annotated[
         Path | None,
         typer.Option(help="how commands reach --target; without it files are not timed there"),
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option("--together", help="every network has to keep the limits of all targets"),
+    ] = False,
     max_latency_ms: Annotated[
-        float | None, typer.Option(help="limit on the latency of one image at batch 1")
+        float | None,
+        typer.Option(help="limit on the latency of one image at batch 1, or on every --target"),
     ] = None,
     max_energy_mj: Annotated[
-        float | None, typer.Option(help="limit on the modelled energy of one image at batch 1")
+        float | None, typer.Option(help="limit on the modelled energy, likewise")
     ] = None,
     max_memory_kb: Annotated[
-        float | None, typer.Option(help="limit on weights and activations at batch 1, in KiB")
+        float | None, typer.Option(help="limit on weights and activations in KiB, likewise")
     ] = None,
     seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
@@ -92,6 +99,13 @@ def quickstart_command(
         str,
         typer.Option(help="how to search: predictor-guided, bayesian, nsga2, local-search, ..."),
     ] = "predictor-guided",
+    executor: Annotated[
+        str, typer.Option(help="where subnets are measured: in-process, processes, ray")
+    ] = "in-process",
+    workers: Annotated[int, typer.Option(help="how many processes or Ray workers")] = 2,
+    address: Annotated[
+        str, typer.Option(help="the Ray cluster: auto, host:6379, ray://host:10001, local")
+    ] = "auto",
     points: Annotated[int, typer.Option(help="networks to export for each target")] = 4,
     calibration_networks: Annotated[
         int, typer.Option(help="networks to time for each cost model")
@@ -105,15 +119,16 @@ def quickstart_command(
         str | None, typer.Option(help="where a named dataset's files are")
     ] = None,
 ) -> None:
-    """The main job: train, profile, search for two targets, export, measure, report."""
+    """The main job: train, profile, search for all targets at once, export, measure, report."""
     from experiments.quickstart import quickstart
 
     config = QuickstartConfig(
         dataset=dataset,
         space=space,
         out=out,
-        target=target,
+        targets=tuple(target or ()),
         command_file=command_file,
+        together=together,
         max_latency_ms=max_latency_ms,
         max_energy_mj=max_energy_mj,
         max_memory_kb=max_memory_kb,
@@ -122,6 +137,9 @@ def quickstart_command(
         epochs=epochs,
         evaluations=evaluations,
         strategy=strategy,
+        executor=executor,
+        workers=workers,
+        address=address,
         points=points,
         calibration_networks=calibration_networks,
         refit_threshold=refit_threshold,

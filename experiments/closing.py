@@ -62,28 +62,34 @@ def warned_already() -> Iterator[None]:
 def closing_table(front: Mapping[str, Any]) -> None:
     """Prints every exported network: accuracy with interval, costs predicted and measured."""
     for target in front["targets"]:
-        rows = [_row(point) for point in front["points"] if point["target"] == target["name"]]
+        points = [point for point in front["points"] if point["target"] == target["name"]]
+        is_timed = any(point["measured"]["latency_ms"] is not None for point in points)
+        is_modelled = points[0]["predicted"]["latency_source"].startswith("modelled")
+        threads = target["threads"]
         show_table(
-            f"{target['name']}: {target['runtime']}, {target['threads']} thread, "
+            f"{target['name']}: {target['runtime']}, {threads} thread{'s' * (threads > 1)}, "
             f"batch {target['batch_size']}",
             [
                 "network",
                 "test accuracy % [95 %]",
-                "predicted ms",
-                "measured ms (least)",
-                "error",
+                "modelled ms" if is_modelled else "predicted ms",
+                *(["measured ms (least)", "error"] if is_timed else ["measured"]),
                 "modelled mJ",
                 "KiB",
                 "parameters",
                 "folder",
             ],
-            rows,
+            [_row(point, is_timed) for point in points],
             wrapped="folder",
         )
     compromise_table(front)
     difference = max(point["relative_difference"] for point in front["points"])
-    if any(point["measured"]["latency_ms"] is None for point in front["points"]):
-        say("latencies are predicted: no runner reaches the target, so no file was timed there")
+    untimed = [p["target"] for p in front["points"] if p["measured"]["latency_ms"] is None]
+    if untimed:
+        say(
+            f"latencies are predicted: no runner reaches {', '.join(dict.fromkeys(untimed))}, so "
+            "no file was timed there"
+        )
     say(
         f"accuracy on {front['dataset']['test']} test images, which had no part in the search; "
         f"torch and ONNX differ by {difference:.0e} of the largest logit at most"
@@ -112,8 +118,11 @@ def compromise_table(front: Mapping[str, Any]) -> None:
         for network in found["networks"]
     ]
     heads = [head for name in names for head in (f"{name} ms", "behind %")]
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in found["weights"].items())
+    is_even = len(set(found["weights"].values())) == 1
     show_table(
-        "Good on all targets (validation accuracy, predicted latency)",
+        "Good on all targets (validation accuracy, predicted latency"
+        + (")" if is_even else f"; weights {weights})"),
         ["accuracy %", *heads, "exported as"],
         rows,
         left=0,
@@ -126,7 +135,7 @@ def compromise_table(front: Mapping[str, Any]) -> None:
     )
 
 
-def _row(point: Mapping[str, Any]) -> list[str]:
+def _row(point: Mapping[str, Any], is_timed: bool) -> list[str]:
     low, high = point["test_interval_95"]
     predicted = point["predicted"]
     measured = point["measured"]["latency_ms"]
@@ -135,7 +144,7 @@ def _row(point: Mapping[str, Any]) -> list[str]:
         f"{100 * point['test_accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
         f"{predicted['latency_ms']:.4f}",
         "not timed" if measured is None else f"{measured:.4f}",
-        "" if measured is None else f"{100 * point['latency_error']:+.1f} %",
+        *(["" if measured is None else f"{100 * point['latency_error']:+.1f} %"] * is_timed),
         f"{predicted['energy_mj']:.4f}",
         f"{predicted['peak_memory_bytes'] / 1024:.0f}",
         f"{point['parameters']:,}",

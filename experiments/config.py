@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.executor_option import check_executor
+from experiments.target_options import LIMITS, TargetOption, limits_by_metric, parse_target
 from records import BadInputError
 
 LARGEST_SEED = 2**63 - 1
@@ -27,11 +29,14 @@ class QuickstartConfig:
         dataset: A dataset's name, a folder of images by class, or a MedMNIST `.npz` file.
         space: A search space's name: `cnn`, `vit`, `hybrid`.
         out: The run's folder, new or empty.
-        target: A target that was measured before (`hwnas profile import`): its name or folder;
-            None takes this machine, at batch 1 and 16.
-        command_file: How commands reach that target (`deployment.command_file`), so that exported
-            files are timed there; without it they are not timed.
-        max_latency_ms: Limit on the latency of one image at batch 1.
+        targets: Where networks are to run, as `experiments.target_options` reads them; none takes
+            this machine, at batch 1 and 16.
+        command_file: How commands reach the only target (`deployment.command_file`), so that
+            exported files are timed there; without it they are not timed.
+        together: Whether every network must keep the limits of all targets; of this machine's
+            two it always must.
+        max_latency_ms: Limit on the latency of one image at batch 1; with targets, on each of
+            them that has none of its own, for one run of its batch. So with the others.
         max_energy_mj: Limit on the (modelled) energy of one image at batch 1.
         max_memory_kb: Limit on weights and activations at batch 1, in KiB.
         seed: Derives everything random.
@@ -39,6 +44,9 @@ class QuickstartConfig:
         epochs: Passes over the training images; None takes what suits the dataset.
         evaluations: Subnets whose accuracy is measured.
         strategy: How to search, a name of `strategies.by_name`.
+        executor: Where subnets are measured, a name of `experiments.executor_option`.
+        workers: How many workers measure them, in processes or on a Ray cluster.
+        address: The Ray cluster.
         points: Networks to export for each target.
         calibration_networks: Networks to time for each target's cost model.
         refit_threshold: Median relative error of predicted latencies above which the cost model is
@@ -51,8 +59,9 @@ class QuickstartConfig:
     dataset: str = "digits"
     space: str = "hybrid"
     out: Path = Path("runs/quickstart")
-    target: str | None = None
+    targets: tuple[str, ...] = ()
     command_file: Path | None = None
+    together: bool = False
     max_latency_ms: float | None = None
     max_energy_mj: float | None = None
     max_memory_kb: float | None = None
@@ -61,6 +70,9 @@ class QuickstartConfig:
     epochs: int | None = None
     evaluations: int = 120
     strategy: str = "predictor-guided"
+    executor: str = "in-process"
+    workers: int = 2
+    address: str = "auto"
     points: int = 4
     calibration_networks: int = 100
     refit_threshold: float = 0.05
@@ -69,7 +81,7 @@ class QuickstartConfig:
     data_folder: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_latency_ms", "max_energy_mj", "max_memory_kb"):
+        for name in LIMITS:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 option = "--" + name.replace("_", "-")
@@ -84,11 +96,8 @@ class QuickstartConfig:
             if value < least:
                 option = "--" + name.replace("_", "-")
                 raise BadInputError(f"{option} must be at least {least}, got {value}")
-        if self.command_file is not None and self.target is None:
-            raise BadInputError(
-                "--command-file says how to reach a target that was measured before: name it with "
-                "--target"
-            )
+        check_executor(self.executor, self.workers)
+        self._check_targets()
         if self.seed > LARGEST_SEED:
             raise BadInputError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if self.image_size is not None and not 8 <= self.image_size <= LARGEST_IMAGE:
@@ -100,6 +109,25 @@ class QuickstartConfig:
         if not self.refit_threshold >= 0:
             raise BadInputError(f"--refit-threshold must be >= 0, got {self.refit_threshold}")
 
+    def _check_targets(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if self.command_file is not None and len(self.targets) != 1:
+            raise BadInputError(
+                "--command-file says how to reach the target that one --target names; of several, "
+                "each says so itself: --target NAME:command_file=board.yaml"
+            )
+        if self.together and len(self.targets) < 2:
+            raise BadInputError("--together is about several targets: name them with --target")
+        _ = self.target_options  # whatever is wrong with them
+
+    @property
+    def target_options(self) -> tuple[TargetOption, ...]:
+        """The targets, read."""
+        found = tuple(parse_target(text) for text in self.targets)
+        if self.command_file is not None:
+            found = (replace(found[0], command_file=self.command_file),)
+        return found
+
     @property
     def training_epochs(self) -> int:
         """Passes over the training images."""
@@ -110,22 +138,19 @@ class QuickstartConfig:
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready values."""
         found = {**asdict(self), "out": str(self.out), "epochs": self.training_epochs}
+        named = list(found.pop("targets"))
+        found["target"] = named[0] if len(named) == 1 else named or None
         if self.command_file is not None:
             found["command_file"] = str(self.command_file)
-        for name in ("target", "command_file"):
-            if found[name] is None:  # as runs of this machine have always said
+        if self.executor == "in-process":
+            for name in ("executor", "workers", "address"):
+                del found[name]
+        for name in ("target", "command_file", "together"):
+            if found[name] in (None, False):  # as runs of this machine have always said
                 del found[name]
         return found
 
-    def limits(self, target: str) -> dict[str | tuple[str, str], float]:
-        """The limits that are set, as a `Problem` takes them.
-
-        They hold for one image, on the target with batch 1; every network of every front keeps
-        them.
-        """
-        given = {
-            "latency_ms": self.max_latency_ms,
-            "energy_mj": self.max_energy_mj,
-            "peak_memory_bytes": None if self.max_memory_kb is None else self.max_memory_kb * 1024,
-        }
-        return {(metric, target): v for metric, v in given.items() if v is not None}
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that hold wherever a target has none of its own, by metric."""
+        return limits_by_metric({name: getattr(self, name) for name in LIMITS})

@@ -53,8 +53,9 @@ def front_svg(front: Front, target: TargetFacts) -> str:
         figure.subplots_adjust(left=0.062, right=0.985, top=0.86, bottom=0.13, wspace=0.06)
         _frame(seen, front, target)
         _cloud(seen, front, target)
-        panel_title(seen, "What the search saw", "validation accuracy, predicted latency")
-        seen.set_xlabel("predicted latency in ms")
+        word = front.predicted_word(target.name)
+        panel_title(seen, "What the search saw", f"validation accuracy, {word} latency")
+        seen.set_xlabel(f"{word} latency in ms")
         seen.set_ylabel("accuracy in %")
         chosen = [p for p in front.searched(target.name) if p.predicted_ms and p.validation]
         chosen.sort(key=lambda p: p.predicted_ms or 0.0)
@@ -70,7 +71,7 @@ def front_svg(front: Front, target: TargetFacts) -> str:
         for point in chosen:
             _badge(seen, point.predicted_ms or 0.0, 100 * (point.validation or 0.0), point)
         _frame(kept, front, target)
-        how = "measured" if front.is_timed(target.name) else "predicted"
+        how = "measured" if front.is_timed(target.name) else word
         panel_title(kept, "What you get", f"test accuracy with 95 % interval, {how} latency")
         kept.set_xlabel(f"{how} latency in ms" + ("" if how == "measured" else ", not timed"))
         kept.tick_params(labelleft=False)
@@ -100,13 +101,16 @@ def save_front_picture(front: Mapping[str, Any], path: Path) -> None:
             _frame(axes, read, target)
             _cloud(axes, read, target)
             panel_title(axes, target.name, str(target.content.get("device") or ""))
-            axes.set_xlabel("latency in ms")
+            word = read.predicted_word(target.name)
+            is_timed = read.is_timed(target.name)
+            axes.set_xlabel("latency in ms" + ("" if is_timed else f", {word}, files not timed"))
             axes.set_ylabel("accuracy in %")
         for axes in panels[len(read.targets) :]:
             axes.set_axis_off()
         evaluated = [network for target in read.targets for network in _evaluated(read, target)]
         broken = not all(is_feasible for _, _, is_feasible in evaluated)
-        handles = _legend(with_infeasible=broken)
+        timed = all(read.is_timed(target.name) for target in read.targets)
+        handles = _legend(with_infeasible=broken, timed=timed)
         figure.legend(
             handles=handles,
             loc="outside lower center",
@@ -238,14 +242,14 @@ def _evaluated(front: Front, target: TargetFacts) -> list[tuple[float, float, bo
     return found
 
 
-def _legend(*, with_infeasible: bool) -> Sequence[Line2D]:
+def _legend(*, with_infeasible: bool, timed: bool) -> Sequence[Line2D]:
     def mark(marker: str, colour: str, size: float, label: str) -> Line2D:
         return Line2D(
             [], [], marker=marker, color=colour, linestyle="", markersize=size, label=label
         )
 
     marks = [
-        mark("o", BLUE, 9, "chosen: test accuracy, 95 % interval, measured latency"),
+        mark("o", BLUE, 9, "chosen: test accuracy, 95 % interval" + ", measured latency" * timed),
         mark("D", RED, 8, "hand-made baseline, likewise"),
         mark("o", CLOUD, 4, "evaluated: validation accuracy, predicted latency"),
     ]

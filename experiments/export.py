@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from deployment import Bundle, LocalRunner, Timing, deploy, emit, target_file
+from deployment import Bundle, LocalRunner, Timing, deploy, emit, int8_accuracy, target_file
 from experiments.blocks import blocks
 from experiments.intervals import wilson_interval
 from experiments.measuring import Reference, record_timings, time_together, time_with_reference
-from latency_models import MeasuredCostModel, target_model
+from latency_models import CostModel, MeasuredCostModel, target_model
 from records import Ledger, generator, storage_error
 from search_spaces import Genes, SearchSpace
 from strategies import Front, FrontPoint, pareto_front
-from supernet import ImageData, Subnet, accuracy
+from supernet import ImageData, Split, Subnet, accuracy
 
 CALIBRATION_IMAGES = 256
 """Training images that set the scales of static int8 files."""
@@ -44,11 +44,17 @@ class Chosen:
     kind: str
     genes: Genes
     subnet: Subnet
-    cost: MeasuredCostModel
+    cost: CostModel
     validation_accuracy: float
 
+    @property
+    def unbiased_cost(self) -> CostModel:
+        """The cost model without this network, where it was among those that it is fitted to."""
+        cost = self.cost
+        return cost.without(self.genes) if isinstance(cost, MeasuredCostModel) else cost
 
-def choose(front: Front, target: str, cost: MeasuredCostModel, points: int) -> list[Chosen]:
+
+def choose(front: Front, target: str, cost: CostModel, points: int) -> list[Chosen]:
     """Points of a target's front: fastest, knee, most accurate, others spread between.
 
     Where the front has fewer points than asked, those of the next front join, as `next best`.
@@ -155,8 +161,8 @@ def time_chosen(
     """
     cost = chosen[0].cost
     target = cost.target
-    predicted = [one.cost.without(one.genes).record(one.genes) for one in chosen]
-    if cost.runner is None:
+    predicted = [one.unbiased_cost.record(one.genes) for one in chosen]
+    if cost.runner is None or not isinstance(cost, MeasuredCostModel):
         return [
             Timed(chosen=c, predicted=p, timing=None, drift=1.0)
             for c, p in zip(chosen, predicted, strict=True)
@@ -208,6 +214,18 @@ def write_bundle(
     )
 
 
+def file_accuracy(network: Subnet, split: Split, cost: CostModel, data: ImageData) -> float:
+    """The share of a split's images whose class a network's file for a target predicts.
+
+    A file in fp32 computes what torch does, as the bundle verifies; one in int8 does not.
+    """
+    if cost.target.precision != "int8":
+        return accuracy(network, split)
+    is_static = cost.quantisation == "static"
+    images = data.train.images[:CALIBRATION_IMAGES].numpy() if is_static else None
+    return int8_accuracy(network, split, mode=cost.quantisation, images=images)
+
+
 def remove_bundle(folder: Path) -> None:
     """Removes a bundle; whatever else is there stays, and is refused when one is written.
 
@@ -223,7 +241,7 @@ def remove_bundle(folder: Path) -> None:
 
 
 def _facts(one: Chosen, data: ImageData, weights_hash: str) -> dict[str, Any]:
-    test = accuracy(one.subnet, data.test)
+    test = file_accuracy(one.subnet, data.test, one.cost, data)
     low, high = wilson_interval(test, len(data.test))
     return {
         "title": one.title,
@@ -286,6 +304,6 @@ def point_record(timed: Timed, bundle: Bundle, out: Path) -> dict[str, Any]:
         "file": str(bundle.model_path.relative_to(out)),
         "blocks": [
             {name: getattr(block, name) for name in type(block).__slots__}
-            for block in blocks(one.subnet.graph, one.cost.without(one.genes).parts(one.genes))
+            for block in blocks(one.subnet.graph, one.unbiased_cost.parts(one.genes))
         ],
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from latency_models import MeasuredCostModel
+from latency_models import CostModel, MeasuredCostModel
 from records import CorruptFileError, read_json
 from search_spaces import SearchSpace
 from strategies import Front
@@ -47,10 +47,9 @@ def space_record(space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def target_record(cost: MeasuredCostModel, front: Front) -> dict[str, Any]:
+def target_record(cost: CostModel, front: Front) -> dict[str, Any]:
     """A target, the quality of its cost model, its reachable ranges and limits."""
     assert front.result is not None
-    quality = cost.quality
     target = cost.target
     return {
         "name": target.name,
@@ -60,14 +59,7 @@ def target_record(cost: MeasuredCostModel, front: Front) -> dict[str, Any]:
         "batch_size": target.batch_size,
         "runtime": target.runtime,
         "precision": target.precision,
-        "cost_model": {
-            "networks": len(cost.genes),
-            "mape": quality.mape,
-            "median_error": quality.median_error,
-            "within_5_percent": quality.within_5_percent,
-            "spearman": quality.spearman,
-            "source": cost.latency_source,
-        },
+        "cost_model": _cost_model_record(cost),
         "reachable": [
             {"metric": r.metric, "lowest": r.lowest, "highest": r.highest, "exact": r.exact}
             for r in front.result.feasibility.ranges
@@ -79,7 +71,23 @@ def target_record(cost: MeasuredCostModel, front: Front) -> dict[str, Any]:
     }
 
 
-def search_record(front: Front, costs: Sequence[MeasuredCostModel]) -> dict[str, Any]:
+def _cost_model_record(cost: CostModel) -> dict[str, Any]:
+    """How good a cost model is; nothing is known of one that rests on no measurement."""
+    if not isinstance(cost, MeasuredCostModel):
+        names = ("mape", "median_error", "within_5_percent", "spearman")
+        return {"networks": 0, **dict.fromkeys(names), "source": cost.latency_source}
+    quality = cost.quality
+    return {
+        "networks": len(cost.genes),
+        "mape": quality.mape,
+        "median_error": quality.median_error,
+        "within_5_percent": quality.within_5_percent,
+        "spearman": quality.spearman,
+        "source": cost.latency_source,
+    }
+
+
+def search_record(front: Front, costs: Sequence[CostModel]) -> dict[str, Any]:
     """How the search went: every evaluation, the growth of the fronts, the predictor."""
     result = front.result
     assert result is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.export import Timed, fresh_networks, time_fresh
-from latency_models import MeasuredCostModel, latency_quality
+from latency_models import CostModel, MeasuredCostModel, latency_quality
 from records import Ledger
 
 FRESH_NETWORKS = 16
@@ -52,21 +52,27 @@ def median_error(timed: Mapping[str, Sequence[Timed]]) -> float | None:
 
 
 def refitted_costs(
-    costs: Sequence[MeasuredCostModel],
+    costs: Sequence[CostModel],
     timed: Mapping[str, Sequence[Timed]],
     ledger: Ledger,
     *,
     threshold: float,
     seed: int,
-) -> tuple[list[MeasuredCostModel], Refit]:
-    """The cost models with the new measurements, and how well they predict fresh networks."""
-    after: list[MeasuredCostModel] = []
+) -> tuple[list[CostModel], Refit]:
+    """The cost models with the new measurements, and how well they predict fresh networks.
+
+    A target whose files were not timed keeps its cost model.
+    """
+    after: list[CostModel] = []
     errors_before: list[float] = []
     errors_after: list[float] = []
     for cost in costs:
         own = [t for t in timed[cost.target_name] if t.chosen.kind == "searched"]
         genes = np.array([t.chosen.genes for t in own])
         latencies = [t.timing.latency_ms for t in own if t.timing is not None]
+        if not latencies or not isinstance(cost, MeasuredCostModel):
+            after.append(cost)
+            continue
         better = cost.refitted(genes, latencies, drift=own[0].drift)
         after.append(better)
         rows = fresh_networks(cost.space, better.genes, FRESH_NETWORKS, seed)
@@ -77,7 +83,7 @@ def refitted_costs(
         threshold=threshold,
         median_error=median_error(timed),
         refitted=True,
-        fresh_networks=FRESH_NETWORKS * len(costs),
+        fresh_networks=FRESH_NETWORKS * len(errors_before),
         fresh_median_error_before=float(np.mean(errors_before)),
         fresh_median_error_after=float(np.mean(errors_after)),
     )

@@ -131,6 +131,16 @@ class Point:
         return self.predicted_ms if self.measured_ms is None else self.measured_ms
 
     @property
+    def predicted_word(self) -> str:
+        """What its predicted latency is called: `modelled` where no measurement supports it."""
+        return "modelled" if self.latency_source.startswith("modelled") else "predicted"
+
+    @property
+    def known_word(self) -> str:
+        """How `known_ms` came about."""
+        return self.predicted_word if self.measured_ms is None else "measured"
+
+    @property
     def label(self) -> str:
         """How people name it: its title, or its name where it has none."""
         return self.title or self.name
@@ -170,6 +180,10 @@ class Front:
         """Whether the target's networks were timed as files."""
         return any(p.measured_ms is not None for p in self._of(target))
 
+    def predicted_word(self, target: str) -> str:
+        """What predicted latencies on a target are called, `predicted` or `modelled`."""
+        return next((p.predicted_word for p in self._of(target)), "predicted")
+
     def _of(self, target: str | None) -> list[Point]:
         return [p for p in self.points if target in (None, p.target)]
 
@@ -186,9 +200,9 @@ class Front:
         return max(known, key=lambda p: (p.validation or 0.0, -(p.known_ms or math.inf)))
 
     def fastest(self, target: str) -> Point | None:
-        """The searched network with the lowest measured latency."""
-        known = [p for p in self.searched(target) if p.measured_ms is not None]
-        return min(known, key=lambda p: p.measured_ms or math.inf, default=None)
+        """The searched network with the lowest latency, measured if files were timed."""
+        known = [p for p in self.searched(target) if p.known_ms is not None]
+        return min(known, key=lambda p: p.known_ms or math.inf, default=None)
 
 
 def latency_errors(points: Iterable[Point]) -> list[float]:

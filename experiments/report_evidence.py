@@ -265,6 +265,8 @@ def command(run: Mapping[str, object]) -> str:
         option = "--" + str(name).replace("_", "-")
         if value is True:
             words.append(option)
+        elif isinstance(value, list):
+            words += [word for one in value for word in (option, shlex.quote(str(one)))]
         elif isinstance(value, str | int | float) and value is not False:
             words += [option, shlex.quote(str(value))]
     return " ".join(words)

@@ -6,7 +6,7 @@ accuracy gain over the baseline whose intervals overlap is called one that may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from experiments.report_data import Front, Point, TargetFacts, latency_errors, number, pick, text
@@ -26,7 +26,8 @@ def headline(front: Front) -> str:
     """Title, lead, cards and findings."""
     run = front.content
     dataset = text(run, "dataset", "name") or "unnamed dataset"
-    where = " and ".join(escape(t.name) for t in front.targets) or "no target"
+    names = [escape(t.name).replace("-", "&#8209;") for t in front.targets]
+    where = _listed(names) or "no target"
     created = text(run, "created").replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
     return f"""<p class="eyebrow">hwnas report{f" · {escape(created)}" if created else ""}</p>
 <h1>Networks for {escape(dataset)} on {where}</h1>
@@ -54,8 +55,23 @@ def _lead(front: Front) -> str:
     return (
         f"From {cardinality} possible networks in {space}, {evaluations} were evaluated on "
         f"{escape(text(run, 'dataset', 'name') or 'the dataset')}{counted}; "
-        f"{len(front.searched())} became files, each timed on its target. It all took {spent}."
+        f"{len(front.searched())} became files, {_timed_where(front)}. It all took {spent}."
     )
+
+
+def _timed_where(front: Front) -> str:
+    """Which files were timed."""
+    timed = [escape(t.name) for t in front.targets if front.is_timed(t.name)]
+    if not timed:
+        return "none of them timed on its target"
+    if len(timed) == len(front.targets):
+        return "each timed on its target"
+    return f"timed on {_listed(timed)} alone"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), "".join(names[-1:])) if part)
 
 
 def _power(cardinality: str) -> str:
@@ -74,7 +90,7 @@ def _cards(front: Front) -> str:
     cards: list[tuple[str, str, str, str]] = []
     best = front.most_accurate()
     if best is not None:
-        where = f"{_ms(best.measured_ms)} on {escape(best.target)}"
+        where = f"{_ms(best.known_ms)} {best.known_word} on {escape(best.target)}"
         cards.append(
             (
                 "measured",
@@ -83,7 +99,7 @@ def _cards(front: Front) -> str:
                 f"95 % interval {percent_interval(best.test_interval)}<br>{where}",
             )
         )
-    for target in front.targets[:2]:
+    for target in sorted(front.targets, key=lambda t: not front.is_timed(t.name))[:2]:
         point = front.fastest(target.name)
         if point is not None:
             images = f", {target.batch_size} images" if target.batch_size > 1 else ""
@@ -91,9 +107,9 @@ def _cards(front: Front) -> str:
             accuracy = f"{percent(point.test)} {percent_interval(point.test_interval)}"
             cards.append(
                 (
-                    "measured",
+                    point.known_word,
                     f"fastest network{images}<br>{where}",
-                    _ms(point.measured_ms),
+                    _ms(point.known_ms),
                     f"{accuracy}<br>on the test split",
                 )
             )
@@ -107,7 +123,7 @@ def _cards(front: Front) -> str:
     if total is not None:
         seconds = {n: number(front.content, "seconds", n) for n in ("training", "search")}
         parts = [f"{name} {duration(spent)}" for name, spent in seconds.items() if spent]
-        what = "from images to timed files"
+        what = "from images to " + ("timed files" if errors else "files")
         cards.append(("measured", what, duration(total), "<br>".join(parts)))
     return "\n".join(
         f'<div class="card">{how(word)}<div class="what">{what}</div>'
@@ -158,12 +174,12 @@ def _of_target(front: Front, target: TargetFacts) -> Iterable[str]:
     yield (
         f"<li>The most accurate network, chosen on validation: <b>{percent(best.test)}</b> "
         f"{percent_interval(best.test_interval)} on the test split at "
-        f"<b>{_ms(best.measured_ms)}</b> measured.</li>"
+        f"<b>{_ms(best.known_ms)}</b> {best.known_word}.</li>"
     )
-    if fastest is not None and fastest is not best and best.measured_ms and fastest.measured_ms:
-        ratio = best.measured_ms / fastest.measured_ms
+    if fastest is not None and fastest is not best and best.known_ms and fastest.known_ms:
+        ratio = best.known_ms / fastest.known_ms
         yield (
-            f"<li>The fastest takes <b>{_ms(fastest.measured_ms)}</b>, {ratio:.1f} times less, at "
+            f"<li>The fastest takes <b>{_ms(fastest.known_ms)}</b>, {ratio:.1f} times less, at "
             f"{percent(fastest.test)} {percent_interval(fastest.test_interval)}.</li>"
         )
     for baseline in front.baselines(target.name):
@@ -172,13 +188,14 @@ def _of_target(front: Front, target: TargetFacts) -> Iterable[str]:
 
 
 def _beside(front: Front, baseline: Point) -> Iterable[str]:
-    """Compares a baseline with the searched network of the nearest measured latency."""
-    known = [p for p in front.searched(baseline.target) if p.measured_ms and p.test is not None]
-    if not known or not baseline.measured_ms or baseline.test is None:
+    """Compares a baseline with the searched network of the nearest latency, known alike."""
+    known = [p for p in front.searched(baseline.target) if p.known_ms and p.test is not None]
+    known = [p for p in known if p.known_word == baseline.known_word]
+    if not known or not baseline.known_ms or baseline.test is None:
         return
-    base_ms, base_test = baseline.measured_ms, baseline.test
-    near = min(known, key=lambda p: abs((p.measured_ms or 0.0) / base_ms - 1))
-    ratio = (near.measured_ms or 0.0) / base_ms
+    base_ms, base_test = baseline.known_ms, baseline.test
+    near = min(known, key=lambda p: abs((p.known_ms or 0.0) / base_ms - 1))
+    ratio = (near.known_ms or 0.0) / base_ms
     gain = (near.test or 0.0) - base_test
     overlap = True
     if near.test_interval and baseline.test_interval:
@@ -197,7 +214,9 @@ def _limits(front: Front, target: TargetFacts) -> Iterable[str]:
     for metric, limit in target.limits.items():
         values = [_value(point, metric) for point in points]
         kept = sum(value is not None and value <= limit for value in values)
-        source = "measured" if metric == "latency_ms" else "predicted"
+        source = "predicted"
+        if metric == "latency_ms" and points:
+            source = points[0].known_word
         if metric == "energy_mj" and any(p.energy_source.startswith("modelled") for p in points):
             source = "modelled"
         kind = "" if kept == len(values) else ' class="warn"'
@@ -209,7 +228,7 @@ def _limits(front: Front, target: TargetFacts) -> Iterable[str]:
 
 def _value(point: Point, metric: str) -> float | None:
     values = {
-        "latency_ms": point.measured_ms,
+        "latency_ms": point.known_ms,
         "energy_mj": point.energy_mj,
         "peak_memory_bytes": point.peak_memory_bytes,
         "parameters": point.parameters,

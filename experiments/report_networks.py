@@ -42,6 +42,7 @@ _LETTER, _SMALL_LETTER = 6.7, 5.7  # the mean widths of a bold and of a small le
 def networks_section(front: Front) -> str:
     """Every delivered network with blocks, by target."""
     parts = []
+    words = " or ".join(how(w) for w in dict.fromkeys(p.predicted_word for p in front.points))
     for target in front.targets:
         points = [p for p in front.points if p.target == target.name and p.blocks]
         if points:
@@ -52,7 +53,7 @@ def networks_section(front: Front) -> str:
         return ""
     used = {block.kind for point in front.points for block in point.blocks}
     return f"""<h2>The networks</h2>
-<p>Blocks run from left to right. The strip above a network is its {how("predicted")} latency, to
+<p>Blocks run from left to right. The strip above a network is its {words} latency, to
 scale within a target and divided among its blocks; the percentages say the same. Sizes are height
 × width × channels of a block's output.</p>
 <div class="key">{_key(used)}</div>
@@ -94,7 +95,7 @@ def network_svg(blocks: Sequence[Block], slowest_ms: float, name: str) -> str:
 def _network(point: Point, slowest_ms: float) -> str:
     numbers = [
         f"{percent(point.test)} {percent_interval(point.test_interval)} test accuracy",
-        f"{significant(point.measured_ms)} ms {how('measured')}",
+        f"{significant(point.known_ms)} ms {how(point.known_word)}",
         f"{fixed(point.parameters, 0)} parameters",
         f"{fixed(point.macs, 0)} MACs",
     ]

@@ -54,11 +54,13 @@ def _caption(front: Front, target: TargetFacts) -> str:
     images = next((p.test_images for p in front.points if p.test_images), None)
     on_test = f" ({fixed(images, 0)} images)" if images else ""
     limit = target.limits.get("latency_ms")
+    timed = "measured" if front.is_timed(target.name) else front.predicted_word(target.name)
     asked = f" Networks left of the dashed line keep the limit of {limit:g} ms." if limit else ""
     return (
         "Up and to the left is better. <b>Left</b>: every network the search evaluated, by its "
-        f"validation accuracy and {how('predicted')} latency; the line joins those chosen. "
-        f"<b>Right</b>: the same chosen networks as files, by {how('measured')} latency and "
+        f"validation accuracy and {how(front.predicted_word(target.name))} latency; the line "
+        f"joins those chosen. <b>Right</b>: the same chosen networks as files, by {how(timed)} "
+        "latency and "
         f"accuracy on the test split{on_test}, which had no part in the choice; bars are 95 % "
         f"intervals.{asked}"
     )
@@ -87,7 +89,7 @@ def _files(points: Sequence[Point]) -> str:
         "",
         "network",
         f"test accuracy<br>{how('measured')}",
-        f"latency, ms<br>{how('predicted')}",
+        f"latency, ms<br>{how(points[0].predicted_word if points else 'predicted')}",
         f"latency, ms<br>{how('measured')}",
         "error",
         f"energy, mJ<br>{_energy_word(points)}",
@@ -139,10 +141,13 @@ def _energy_word(points: Sequence[Point]) -> str:
 def _sources(points: Sequence[Point]) -> str:
     energy = sorted({p.energy_source for p in points if p.energy_source})
     latency = sorted({(p.is_baseline, p.latency_source) for p in points if p.latency_source})
-    lines = [
-        "Brackets: 95 % interval of the test accuracy. Under a predicted latency: its 90 % "
-        "interval. Error: predicted / measured − 1."
-    ]
+    lines = ["Brackets: 95 % interval of the test accuracy."]
+    if any(p.predicted_interval_ms for p in points):
+        lines.append("Under a predicted latency: its 90 % interval.")
+    if any(p.measured_ms is not None for p in points):
+        lines.append("Error: predicted / measured − 1.")
+    else:
+        lines.append("No runner reaches the target, so the files were not timed.")
     lines += [
         f"Latency of the {'baseline' if is_baseline else 'chosen networks'}: {escape(source)}."
         for is_baseline, source in latency

@@ -17,7 +17,7 @@ from records import (
 )
 
 LEDGER = "evaluations.db"
-IGNORED = ("out", "resume")
+IGNORED = ("out", "resume", "executor", "workers", "address")
 """Options that say where and how a run is started, not what it does."""
 
 

@@ -156,12 +156,7 @@ def search_table(
     """
     if budget < 1:
         raise BadInputError(f"the budget must be at least 1 evaluation, got {budget}")
-    if strategy not in STRATEGIES:
-        raise unknown_name("strategy", strategy, STRATEGIES)
-    costs = TableCosts(table, is_known=latency_known)
-    accuracy = TableAccuracy(table, costs)
-    problem = Problem(table.space, accuracy, [costs])
-    asked = STRATEGIES[strategy](problem, table.genes, latency_known, seed)
+    asked, accuracy = _made(table, latency_known, seed, strategy)
     fruitless = 0
     while len(accuracy.evaluated) < min(budget, len(table.rows_of)) and fruitless < _FRUITLESS:
         genes = asked.ask(1)
@@ -177,6 +172,28 @@ def search_table(
         if on_row is not None:
             on_row(rows[0])
     return _filled(accuracy.evaluated, len(table), budget, seed)
+
+
+def settings(table: SearchTable, *, latency_known: bool, strategy: str = DEFAULT) -> str:
+    """What decides how `search_table` searches, but for the table, the budget and the seed.
+
+    Raises:
+        UnknownNameError: No such strategy.
+    """
+    asked, _ = _made(table, latency_known, 0, strategy)
+    return str(getattr(asked, "settings", strategy))
+
+
+def _made(
+    table: SearchTable, latency_known: bool, seed: int, strategy: str
+) -> tuple[Strategy, TableAccuracy]:
+    """A strategy, and what its rows are evaluated by."""
+    if strategy not in STRATEGIES:
+        raise unknown_name("strategy", strategy, STRATEGIES)
+    costs = TableCosts(table, is_known=latency_known)
+    accuracy = TableAccuracy(table, costs)
+    problem = Problem(table.space, accuracy, [costs])
+    return STRATEGIES[strategy](problem, table.genes, latency_known, seed), accuracy
 
 
 def _filled(evaluated: list[int], rows: int, budget: int, seed: int) -> list[int]:

@@ -12,6 +12,7 @@ from predictors.graph_features import (
     network_hashes,
 )
 from predictors.prediction import NotFittedError, Prediction, Predictor
+from predictors.pretrained import PretrainedPredictor
 from predictors.pruning_advice import PruningAdvice, pruning_advice
 from predictors.quality import (
     Quality,
@@ -31,6 +32,7 @@ __all__ = [
     "NotFittedError",
     "Prediction",
     "Predictor",
+    "PretrainedPredictor",
     "PruningAdvice",
     "Quality",
     "Selection",

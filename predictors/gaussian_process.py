@@ -50,6 +50,8 @@ bit whatever rows are asked for with it; it is a multiple of the tiles that matr
 _MOST_GAIN = 3.0
 _FARTHEST = 3.0
 """Predictions stay within this many units of the transformed values that were seen."""
+GROUPS = ("choices", "values", "numerics", "paths", "counts", "shape", "sizes")
+"""The groups that networks are compared by, where a space has them."""
 
 
 @lru_cache(maxsize=16)
@@ -115,8 +117,9 @@ def _with_values(space: SearchSpace, genes: npt.ArrayLike) -> npt.NDArray[np.flo
 
 
 def _has_graph(space: SearchSpace) -> bool:
-    """Whether a space is small enough for graph features, which take longer in larger ones."""
-    return space.cardinality <= _MOST_GRAPHS
+    """Whether a space is small enough for graph features, which take longer in larger ones, and
+    has layers at all."""
+    return space.cardinality <= _MOST_GRAPHS and len(space.nodes) > 1
 
 
 class GaussianProcess(Predictor):
@@ -145,7 +148,7 @@ class GaussianProcess(Predictor):
         self,
         space: SearchSpace,
         *,
-        groups: tuple[str, ...] = ("choices", "values", "paths", "counts", "shape", "sizes"),
+        groups: tuple[str, ...] = GROUPS,
         steps: int = 60,
     ) -> None:
         if steps < 1:

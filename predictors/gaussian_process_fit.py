@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-from predictors.kernels import Matrix, matern, matern_slope
+from predictors.kernels import Matrix, matern
 
 Vector = npt.NDArray[np.float64]
 
@@ -96,7 +97,7 @@ def most_likely(
     found = minimize(
         negative_log_density,
         np.clip(begin, low, high),
-        args=(squared, values, centre),
+        args=(Pairs.of(squared), values, centre),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
@@ -105,32 +106,57 @@ def most_likely(
     return Hyperparameters.of(found.x)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pairs:
+    """The distances of `p = n (n - 1) / 2` pairs of `n` rows, each pair once.
+
+    Attributes:
+        scaled: The distances times `sqrt(5)`, as the Matern function takes them, a `g x p` array.
+        rows: The later row of each pair.
+        columns: The earlier one.
+    """
+
+    scaled: Matrix
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+
+    @staticmethod
+    def of(squared: Matrix) -> Pairs:
+        """The pairs of a `g x n x n` array of squared distances."""
+        rows, columns = np.tril_indices(squared.shape[1], -1)
+        scaled = np.sqrt(5 * squared[:, rows, columns].astype(np.float64))
+        return Pairs(scaled=scaled, rows=rows, columns=columns)
+
+
 def negative_log_density(
-    logarithms: Vector, squared: Matrix, values: Vector, centre: Vector
+    logarithms: Vector, pairs: Pairs, values: Vector, centre: Vector
 ) -> tuple[float, Vector]:
     """The negative logarithm of likelihood times prior, up to a constant, and its gradient."""
     known = Hyperparameters.of(logarithms)
-    groups, n = len(squared), len(values)
-    parts = [
-        amplitude * matern(group, length)
-        for amplitude, length, group in zip(known.amplitudes, known.lengths, squared, strict=True)
-    ]
-    covariance = np.sum(parts, axis=0)
-    covariance[np.diag_indices(n)] += known.noise
+    amplitudes, noise = known.amplitudes, known.noise
+    groups, n = len(amplitudes), len(values)
+    s = pairs.scaled / known.lengths[:, None]
+    decay = np.exp(-s)
+    slopes = s * s
+    slopes *= decay  # s^2 e^-s; of this (1 + s) / 3 is the Matern function's slope
+    kernels = slopes / 3
+    s += 1
+    kernels += np.multiply(s, decay, out=decay)
+    slopes *= s
+    covariance = np.zeros((n, n))
+    covariance[pairs.rows, pairs.columns] = amplitudes @ kernels
+    np.fill_diagonal(covariance, amplitudes.sum() + noise)
     lower = safe_cholesky(covariance)
-    inverse = cho_solve((lower, True), np.eye(n), check_finite=False)
-    ones = inverse.sum(axis=0)
-    residual = values - (ones @ values) / ones.sum()
-    weights = inverse @ residual
-    value = 0.5 * residual @ weights + np.log(np.diag(lower)).sum()
-    sensitivity = 0.5 * (inverse - np.outer(weights, weights))
+    inverse, _ = dpotri(lower, lower=1)
+    solved = cho_solve((lower, True), np.column_stack([values, np.ones(n)]), check_finite=False)
+    weights = solved[:, 0] - solved[:, 0].sum() / solved[:, 1].sum() * solved[:, 1]
+    value = 0.5 * values @ weights + np.log(np.diag(lower)).sum()
+    apart = inverse[pairs.rows, pairs.columns] - weights[pairs.rows] * weights[pairs.columns]
+    alone = 0.5 * float(np.trace(inverse) - weights @ weights)
     gradient = np.empty(2 * groups + 1)
-    for g, (part, a, length) in enumerate(
-        zip(parts, known.amplitudes, known.lengths, strict=True)
-    ):
-        gradient[g] = np.vdot(sensitivity, part)
-        gradient[groups + g] = a * np.vdot(sensitivity, matern_slope(squared[g], length))
-    gradient[-1] = known.noise * np.trace(sensitivity)
+    gradient[:groups] = amplitudes * (kernels @ apart + alone)
+    gradient[groups:-1] = amplitudes * (slopes @ apart) / 3
+    gradient[-1] = noise * alone
     widths = np.full(2 * groups + 1, _WIDE)
     widths[groups:-1] = _NARROW
     away = (logarithms - centre) / widths
@@ -146,7 +172,8 @@ def safe_cholesky(covariance: Vector) -> Vector:
     size = float(np.trace(covariance)) / max(len(covariance), 1)
     jitter = _JITTER
     while jitter <= _MOST_JITTER:
-        raised = covariance + jitter * size * np.eye(len(covariance))
+        raised = covariance.copy()
+        raised[np.diag_indices(len(raised))] += jitter * size
         try:
             lower: Vector = cholesky(raised, lower=True, check_finite=False)
         except LinAlgError:
@@ -213,6 +240,14 @@ class Posterior:
     def noise_std(self) -> float:
         """The standard deviation of the noise, in the unit of the values."""
         return self.unit * float(np.sqrt(self.known.noise))
+
+    def projected(self) -> Vector:
+        """The values less their level, times the inverse of the Cholesky factor: `L^-1 (y - m)`.
+
+        In units of `unit`; an array of length `n`.
+        """
+        found: Vector = solve_triangular(self.whitening, self.weights, lower=True, trans="T")
+        return found
 
     def left_out_scores(self) -> Vector:
         """Each value's distance from what the others predict, in standard deviations.

@@ -6,32 +6,41 @@ segment (`predictors.segments`, `predictors.live_layers`), and are equal for equ
 need nothing but the layer table of a space, and come in groups:
 
 - *choices*: the genes one-hot (choices of names) or as a share of the largest; where a space is
-  small enough to be listed, the mean over all rows of genes of the same network;
+  small enough to be listed, the mean over all rows of genes of the same network in the same
+  numerics;
 - *paths*: how many live paths run through which sequence of operators (the path encoding of White
   et al., BANANAS, 2021, arXiv 1910.11858, per segment), in the network and at each resolution;
 - *counts*: how many live layers of each kind, likewise;
 - *shape*: the number of paths, their greatest, least and mean depth, segments that are cut off;
 - *sizes*: logarithms of multiply-accumulates, parameters and values written by live layers, in
-  the network and at each resolution.
+  the network and at each resolution;
+- *values*: whether each value of an ordered choice is chosen (`predictors.choice_values`), since
+  values need not act in their order; averaged as the choices are;
+- *pools*: how often it is in the network and in each of its parts, likewise;
+- *numerics*: what stands beside a network in an `Extended` space, its precision or its training
+  recipe, with the values of ordered choices. A group of its own is not lost among the many
+  columns of the network.
 
 Columns that are the same for all networks, or follow from an earlier one, are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from predictors.choice_values import Table, choice_values, pooled_values
 from predictors.live_layers import Hashes, mix
 from predictors.segment_groups import SegmentGroup, segment_groups
 from search_spaces import Genes, SearchSpace
+from search_spaces.extended import Extended
 
 Matrix = npt.NDArray[np.float64]
 
-GROUPS = ("choices", "paths", "counts", "shape", "sizes")
+GROUPS = ("choices", "paths", "counts", "shape", "sizes", "values", "pools", "numerics")
 
 _MOST_LISTED = 1 << 16
 """A space with more rows of genes is not listed."""
@@ -56,11 +65,13 @@ class GraphFeatures:
     def __init__(self, space: SearchSpace) -> None:
         """Lists what columns there are; takes a second for a space of 15,625 cells."""
         self.space = space
-        self._groups = segment_groups(space)
+        self._base = described(space.base) if isinstance(space, Extended) else None
+        self._groups = [] if self._base else segment_groups(space)
         self._mean_choices: tuple[Hashes, Matrix] | None = None
-        if space.cardinality <= _MOST_LISTED:
+        if self._base is None and space.cardinality <= _MOST_LISTED:
             rows = space.enumerate(_MOST_LISTED)
-            self._mean_choices = _means(self.network_hashes(rows), _choices(space, rows)[1])
+            written = _matrix(_written(space, rows).values())
+            self._mean_choices = _means(self._hashes(rows), written)
         else:
             rows = space.sample(_SAMPLE, np.random.default_rng(0))
         names, groups, columns = self._all(rows)
@@ -87,6 +98,8 @@ class GraphFeatures:
         way, in the order of segments; the order of a sum's terms is of no account.
         """
         rows = self.space.canonical(self.space.gene_space.check(genes))
+        if self._base is not None:
+            return self._base.network_hashes(rows[:, : len(self._base.space.choices)])
         total = np.zeros(len(rows), np.uint64)
         for group in self._groups:
             found, inverse = group.describe(rows)
@@ -94,19 +107,45 @@ class GraphFeatures:
                 total = mix(total + found.network[inverse])
         return total
 
+    def _hashes(self, rows: Genes) -> Hashes:
+        """Equal for equal networks in equal numerics: precisions of one graph are not the same."""
+        found = self.network_hashes(rows)
+        for j, choice in enumerate(self.space.choices):
+            if choice.scope == "numerics":
+                found = mix(found + rows[:, j].astype(np.uint64))
+        return found
+
     def _all(self, rows: Genes) -> tuple[list[str], list[str], Matrix]:
         """All columns of canonical rows, whether they say something or not."""
-        names, choices = _choices(self.space, rows)
+        if self._base is not None:
+            return self._beside(self._base, rows)
+        written = _written(self.space, rows)
         if self._mean_choices is not None:
             known, means = self._mean_choices
-            choices = means[np.searchsorted(known, self.network_hashes(rows))]
-        kinds = ["choices"] * len(names)
-        blocks = [choices]
-        for kind, table in zip(GROUPS[1:], _tables(self._groups, rows), strict=True):
-            names += table
-            kinds += [kind] * len(table)
-            blocks += [np.stack(list(table.values()), axis=1)] if table else []
-        return names, kinds, np.concatenate(blocks, axis=1)
+            found = means[np.searchsorted(known, self._hashes(rows))]
+            ends = np.cumsum([len(table) for table in written.values()])[:-1]
+            for kind, columns in zip(written, np.split(found, ends, axis=1), strict=True):
+                written[kind] = dict(zip(written[kind], columns.T, strict=True))
+        beside: Table = {}
+        tables = {**_tables(self._groups, rows), **written, "numerics": beside}
+        names = [name for kind in GROUPS for name in tables[kind]]
+        kinds = [kind for kind in GROUPS for _ in tables[kind]]
+        return names, kinds, _matrix(tables[kind] for kind in GROUPS)
+
+    def _beside(self, base: GraphFeatures, rows: Genes) -> tuple[list[str], list[str], Matrix]:
+        """The columns of the base, and the choices that stand beside its networks."""
+        added = {c.name for c in self.space.choices if c.scope == "numerics"}
+        added -= {c.name for c in base.space.choices}
+        tables = _written(self.space, rows)
+        own = {
+            kind: {n: column for n, column in tables[kind].items() if n.partition("=")[0] in added}
+            for kind in ("choices", "values")
+        }
+        names = [*base.names, *(name for table in own.values() for name in table)]
+        kinds = [*base.group, *("numerics" for table in own.values() for _ in table)]
+        networks = base(rows[:, : len(base.space.choices)])
+        columns = [networks, *(c[:, None] for table in own.values() for c in table.values())]
+        return names, kinds, np.concatenate(columns, axis=1).astype(np.float64)
 
 
 @lru_cache(maxsize=16)
@@ -147,19 +186,29 @@ def network_hashes(space: SearchSpace, genes: npt.ArrayLike) -> Hashes:
     return described(space).network_hashes(genes)
 
 
-def _choices(space: SearchSpace, rows: Genes) -> tuple[list[str], Matrix]:
+def _written(space: SearchSpace, rows: Genes) -> dict[str, Table]:
+    """The groups that say how a network is written down: for each, columns by name."""
     active = space.active(rows)
-    names: list[str] = []
-    columns: list[npt.NDArray[np.generic]] = []
+    choices: Table = {}
     for j, choice in enumerate(space.choices):
         gene, on = rows[:, j], active[:, j]
         if choice.is_categorical:
-            names += [f"{choice.name}={value}" for value in choice.values]
-            columns += [on & (gene == g) for g in range(len(choice.values))]
+            choices |= {
+                f"{choice.name}={v}": on & (gene == g) for g, v in enumerate(choice.values)
+            }
         else:
-            names.append(choice.name)
-            columns.append(np.where(on, gene / max(len(choice.values) - 1, 1), -1.0))
-    return names, np.stack(columns, axis=1).astype(np.float64)
+            choices[choice.name] = np.where(on, gene / max(len(choice.values) - 1, 1), -1.0)
+    return {
+        "choices": choices,
+        "values": choice_values(space, rows),
+        "pools": pooled_values(space, rows),
+    }
+
+
+def _matrix(tables: Iterable[Table]) -> Matrix:
+    """The columns of several tables side by side."""
+    columns = [column for table in tables for column in table.values()]
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def _means(hashes: Hashes, columns: Matrix) -> tuple[Hashes, Matrix]:
@@ -170,17 +219,16 @@ def _means(hashes: Hashes, columns: Matrix) -> tuple[Hashes, Matrix]:
     return known, total / np.bincount(inverse.reshape(-1))[:, None]
 
 
-def _tables(groups: list[SegmentGroup], rows: Genes) -> list[dict[str, Matrix]]:
+def _tables(groups: list[SegmentGroup], rows: Genes) -> dict[str, Table]:
     """Paths, counts, shape and sizes: for each, columns by name."""
     n = len(rows)
-    paths: dict[str, Matrix] = {}
-    counts: dict[str, Matrix] = {}
-    shape: dict[str, Matrix] = {}
-    sizes: dict[str, Matrix] = {}
+    paths: Table = {}
+    counts: Table = {}
+    shape: Table = {}
+    sizes: Table = {}
 
-    def add(table: dict[str, Matrix], name: str, values: Matrix) -> None:
-        table.setdefault(name, np.zeros(n))
-        table[name] += values
+    def add(table: Table, name: str, values: Matrix) -> None:
+        table[name] = table.get(name, np.zeros(n)) + values
 
     for group in groups:
         found, inverse = group.describe(rows)
@@ -200,7 +248,7 @@ def _tables(groups: list[SegmentGroup], rows: Genes) -> list[dict[str, Matrix]]:
             add(sizes, f"log {name}", values[inverse])
             add(sizes, f"log {name} @{level}", values[inverse])
     logs = {name: np.log(np.maximum(values, 1)) for name, values in sizes.items()}
-    return [paths, counts, shape, logs]
+    return {"paths": paths, "counts": counts, "shape": shape, "sizes": logs}
 
 
 def _telling(columns: Matrix) -> npt.NDArray[np.intp]:

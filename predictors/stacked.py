@@ -41,11 +41,10 @@ from predictors.prediction import (
     Predictor,
     checked_values,
 )
+from predictors.space_of_file import space_of_file
 from predictors.stack_members import MEMBERS, Described, Member
 from records import (
     BadInputError,
-    CorruptFileError,
-    UnknownNameError,
     generator,
     unknown_name,
     versions,
@@ -215,19 +214,10 @@ class StackedPredictor(Predictor):
     @classmethod
     def load(cls, path: str | Path, space: SearchSpace | None = None) -> Self:
         content, arrays = read_arrays(path, _KIND, _FORMAT)
-        space = _space_of(path, content, space)
+        space = space_of_file(path, content, space)
         parameters = content["parameters"]
         loaded = cls(space, seed=parameters["seed"], members=tuple(parameters["members"]))
-        members = {
-            name: MEMBERS[name].of(
-                {
-                    k.removeprefix(f"{name}."): a
-                    for k, a in arrays.items()
-                    if k.startswith(f"{name}.")
-                }
-            )
-            for name in content["fitted"]
-        }
+        members = {name: MEMBERS[name].of(_part(arrays, f"{name}.")) for name in content["fitted"]}
         below, above = content["slopes"]
         loaded._fitted = _Fitted(
             members=members,
@@ -313,19 +303,3 @@ def _scaling(space: SearchSpace) -> FeatureGroups:
     """How the features of a space are scaled: by a sample of its networks."""
     sample = space.sample(_SAMPLE, np.random.default_rng(0))
     return FeatureGroups.of(graph_features(space, sample), graph_feature_groups(space))
-
-
-def _space_of(path: str | Path, content: dict[str, Any], space: SearchSpace | None) -> SearchSpace:
-    """The space that a file belongs to, checked against the one that is wanted."""
-    if space is None:
-        try:
-            space = SearchSpace.from_json(content["space"])
-        except UnknownNameError as error:
-            raise BadInputError(
-                f"{path} is of the space {content['space']!r}: import its class, or give space"
-            ) from error
-    if space.hash != content["space_hash"]:
-        raise CorruptFileError(f"{path} belongs to another space than {space.name}")
-    if list(graph_feature_names(space)) != content["features"]:
-        raise CorruptFileError(f"{path} was fitted on other features: fit it again")
-    return space

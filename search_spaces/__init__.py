@@ -19,7 +19,9 @@ from search_spaces.hybrid import HybridSpace, HybridStage
 from search_spaces.layer_table import LayerTable, peak_alive
 from search_spaces.network import NetworkBuilder, Node, Tensor
 from search_spaces.platform import WithPlatform
+from search_spaces.precision import WithPrecision
 from search_spaces.pruning import Pruned, RemovedValue, prune, prune_by_search, prune_layers
+from search_spaces.recipe import WithRecipe
 from search_spaces.restricted import Restricted
 from search_spaces.space import SearchSpace
 from search_spaces.standard import STANDARD, standard_space
@@ -57,6 +59,8 @@ __all__ = [
     "Tensor",
     "ViTSpace",
     "WithPlatform",
+    "WithPrecision",
+    "WithRecipe",
     "count_in_band",
     "distribution",
     "layer_values",

@@ -14,23 +14,19 @@ row of genes is that of the same row with other genes of the platform, and is me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, ClassVar
 
 from records import BadInputError
-from search_spaces.choice import Choice, Value
+from search_spaces.choice import Scope, Value
 from search_spaces.expression import Expression
-from search_spaces.genes import Genes
-from search_spaces.network import NetworkBuilder, Tensor
+from search_spaces.extended import Added, Extended
 from search_spaces.space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithPlatform(SearchSpace):
+class WithPlatform(Extended):
     """A space and, behind its own genes, choices of the platform.
 
     Image size, channels and classes are those of the base. The networks are those of the base,
@@ -50,55 +46,23 @@ class WithPlatform(SearchSpace):
     True
     """
 
-    base: SearchSpace
+    scope: ClassVar[Scope] = "platform"
+
     platform: tuple[tuple[str, Sequence[Value]], ...]
-    image_size: int = field(init=False)
-    channels: int = field(init=False)
-    num_classes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "channels", "num_classes"):
-            object.__setattr__(self, name, getattr(self.base, name))
         given = tuple((name, tuple(values)) for name, values in self.platform)
         object.__setattr__(self, "platform", given)
-        taken = {choice.name for choice in self.base.choices}
-        for name, values in given:
-            if name in taken:
-                raise BadInputError(f"choice {name!r} is declared twice; choose another name")
-            if not values:
-                raise BadInputError(f"choice {name!r} has no values")
-            taken.add(name)
-        if all(len(values) < 2 for _, values in given):
+        if all(len(values) == 1 for _, values in given):
             raise BadInputError(
                 "the platform has nothing to choose; search the base with a fixed device"
             )
         super().__post_init__()
 
-    def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
-        logits = self.base.build(net, images)
-        for name, values in self.platform:
-            net.choice(name, cast(Sequence[int], values), scope="platform")
-        return logits
-
-    def _builder(self) -> NetworkBuilder:
-        return self.base._builder()  # a restricted base declares with what it allows
-
-    @cached_property
-    def choices(self) -> tuple[Choice, ...]:
-        """The choices of the base, then those of the platform."""
-        own = {name for name, _ in self.platform}
-        return (*self.base.choices, *(c for c in self._declared.choices if c.name in own))
-
-    def to_base(self, genes: npt.ArrayLike) -> Genes:
-        """The same architectures as genes of the base, without the platform.
-
-        Args:
-            genes: An `n x d` array of genes of this space, or one row.
-
-        Raises:
-            BadInputError: Genes of another space.
-        """
-        return np.asarray(self.gene_space.check(genes)[:, : len(self.base.choices)])
+    @property
+    def added(self) -> Added:
+        """The choices of the platform."""
+        return self.platform
 
     @cached_property
     def places(self) -> Mapping[str, Expression | Value]:

@@ -14,31 +14,44 @@ from search_spaces.expression import choices_of
 from search_spaces.primitives import operator_index
 from search_spaces.tabulate import Tabulation
 
+_REACH = ("architecture", "numerics", "platform")
+"""Scopes in the order of what may depend on what: a choice reads those of its own and before."""
+
+_CHANGES = {
+    "numerics": "which changes accuracy and cost but not the layers",
+    "platform": "which may change the cost alone",
+}
+
 
 def check_scopes(space: str, choices: Sequence[Choice], nodes: Sequence[Node]) -> None:
-    """Refuses networks that depend on the platform, which changes the cost alone.
+    """Refuses networks that depend on numerics or the platform, which leave the layers alone.
 
     Raises:
-        BadInputError: The layer, or the choice of another scope, that reads a choice of the
-            platform.
+        BadInputError: The layer that reads a choice of either, or the choice that reads one of a
+            scope that it may not depend on.
     """
-    platform = {choice.name for choice in choices if choice.scope == "platform"}
-    if not platform:
+    scope_of = {choice.name: choice.scope for choice in choices}
+    if all(scope == "architecture" for scope in scope_of.values()):
         return
     for node in nodes:
         dims = (node.active, *node.attributes.values())
-        read = platform & frozenset[str]().union(*map(choices_of, dims))
+        found = frozenset[str]().union(*map(choices_of, dims))
+        read = sorted(name for name in found if scope_of[name] != "architecture")
         if read:
+            scope = scope_of[read[0]]
             raise BadInputError(
-                f"{space}: layer {node.name!r} depends on {sorted(read)} of scope 'platform', "
-                "which may change the cost alone; leave the scope out"
+                f"{space}: layer {node.name!r} depends on {read} of scope {scope!r}, "
+                f"{_CHANGES[scope]}; leave the scope out"
             )
     for choice in choices:
-        read = platform & choices_of(choice.active_if)
-        if read and choice.scope != "platform":
+        reach = _REACH.index(choice.scope)
+        found = choices_of(choice.active_if)
+        read = sorted(name for name in found if _REACH.index(scope_of[name]) > reach)
+        if read:
+            scope = scope_of[read[0]]
             raise BadInputError(
                 f"{space}: choice {choice.name!r} of scope {choice.scope!r} depends on "
-                f"{sorted(read)} of scope 'platform', which may change the cost alone"
+                f"{read} of scope {scope!r}, {_CHANGES[scope]}"
             )
 
 

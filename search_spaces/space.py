@@ -63,6 +63,10 @@ class SearchSpace(ABC):
         check_shapes(self.name, self.choices, self.nodes, self.layers)
         _ = self.gene_space  # refuses choices that cannot stand together
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The parameters: what else is kept follows from them, in another process too."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def name(self) -> str:
         """The class's name, which files refer to."""

@@ -11,6 +11,10 @@ from strategies.dominance import (
     is_non_dominated,
     non_dominated_rank,
 )
+from strategies.executor import Executor, Finished, InProcess
+from strategies.executor_evaluation import EvaluationError
+from strategies.executor_processes import LocalProcesses
+from strategies.executor_ray import RayWorkers
 from strategies.feasibility import (
     Feasibility,
     InfeasibleConstraintError,
@@ -26,13 +30,14 @@ from strategies.improvement import expected_gain
 from strategies.local_search import LocalSearch
 from strategies.nsga2 import NSGA2
 from strategies.nsga3 import NSGA3
+from strategies.precision import AccuracyByPrecision, CostsByPrecision
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Constraint, Problem
 from strategies.protocols import CostModel, Evaluator, Prediction, Predictor
 from strategies.random_search import RandomSearch
 from strategies.regularized_evolution import RegularizedEvolution
 from strategies.result import Progress, SearchHistory, SearchResult
-from strategies.search import EvaluationError, search
+from strategies.search import search
 from strategies.sensitivity import SensitivityBisection
 from strategies.slimming import Slimming
 from strategies.strategy import Strategy
@@ -40,18 +45,24 @@ from strategies.strategy import Strategy
 __all__ = [
     "NSGA2",
     "NSGA3",
+    "AccuracyByPrecision",
     "Bayesian",
     "Compromise",
     "Constraint",
     "CostModel",
+    "CostsByPrecision",
     "DeepMAD",
     "EvaluationError",
     "Evaluator",
+    "Executor",
     "Feasibility",
+    "Finished",
     "FromDistribution",
     "Front",
     "FrontPoint",
+    "InProcess",
     "InfeasibleConstraintError",
+    "LocalProcesses",
     "LocalSearch",
     "Prediction",
     "Predictor",
@@ -60,6 +71,7 @@ __all__ = [
     "Problem",
     "Progress",
     "RandomSearch",
+    "RayWorkers",
     "ReachableRange",
     "RegularizedEvolution",
     "SearchHistory",

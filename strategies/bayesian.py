@@ -34,16 +34,20 @@ import numpy.typing as npt
 from predictors.gaussian_process import feature_groups
 from predictors.gaussian_process_fit import Hyperparameters
 from predictors.kernels import Groups
-from records import BadInputError
+from records import BadInputError, json_text
 from search_spaces import Genes
 from strategies.bayesian_candidates import Candidates, cheap_front, describe
-from strategies.bayesian_models import Belief
+from strategies.bayesian_models import SETTINGS, Belief
 from strategies.bayesian_round import Round
 from strategies.feasibility import sample_feasible
 from strategies.known_rows import row_keys
+from strategies.least_gain import checked_least_gain
 from strategies.problem import Problem
 from strategies.protocols import Floats
 from strategies.strategy import Strategy, floats_from_json, floats_to_json
+
+RECIPE = 2
+"""Raised with each change by which other networks are proposed; see `Bayesian.settings`."""
 
 MOST_LISTED = 50_000
 """A space with more architectures is not listed."""
@@ -94,15 +98,13 @@ class Bayesian(Strategy):
         ):
             if value < least:
                 raise BadInputError(f"{name} must be at least {least}, got {value}")
-        if not 0 <= least_gain < 1:
-            raise BadInputError(f"least_gain must be within 0 and 1, got {least_gain}")
         super().__init__(problem.space, seed=seed, initial=initial)
         self.problem = problem
         self.learns_latency = learns_latency
         self.design_size = design_size
         self.pool_size = pool_size
         self.generations = generations
-        self.least_gain = least_gain
+        self.least_gain = checked_least_gain(least_gain)
         self._given = None if candidates is None else self.space.gene_space.check(candidates)
         self._list: Candidates | None = None
         self._seed = seed
@@ -122,6 +124,23 @@ class Bayesian(Strategy):
     def has_design(self) -> bool:
         """It begins with `design_size` networks along the front of latency and size."""
         return True
+
+    @property
+    def settings(self) -> str:
+        """What decides the proposals, but for the problem, the candidates and the seed.
+
+        Results that are kept of one text may be compared with results of the same.
+        """
+        own = {
+            "strategy": type(self).__name__,
+            "recipe": RECIPE,
+            "learns_latency": self.learns_latency,
+            "design_size": self.design_size,
+            "pool_size": self.pool_size,
+            "generations": self.generations,
+            "least_gain": self.least_gain,
+        }
+        return json_text({**own, **SETTINGS}).strip()
 
     # ---- proposing ---------------------------------------------------------------------------
 
@@ -236,6 +255,7 @@ class Bayesian(Strategy):
                 None if belief.known is None else belief.known.logarithms().tolist()
                 for belief in beliefs
             ],
+            "learned_from": [belief.learned_from for belief in beliefs],
         }
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
@@ -248,6 +268,8 @@ class Bayesian(Strategy):
         self._design = None if design is None else self._rows(design)
         self.finished = learned["finished"]
         self._seed, self._cheap = int(learned["seed"]), None
-        found = learned["hyperparameters"]
-        for belief, values in zip([self._error, *self._latency], found, strict=True):
+        found, rows = learned["hyperparameters"], learned.get("learned_from")
+        beliefs = [self._error, *self._latency]
+        for belief, values, n in zip(beliefs, found, rows or [0] * len(beliefs), strict=True):
             belief.known = None if values is None else Hyperparameters.of(np.array(values))
+            belief.learned_from = n

@@ -16,6 +16,7 @@ from predictors.gaussian_process import feature_groups, grouped_columns, network
 from predictors.kernels import Groups
 from records import generator
 from search_spaces import Genes, SearchSpace
+from strategies.bayesian_pool import Pool
 from strategies.dominance import is_non_dominated
 from strategies.feasibility import sample_feasible
 from strategies.known_rows import row_keys
@@ -64,10 +65,15 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.genes)
 
-    def part(self, rows: Places) -> tuple[Genes, Floats | None, Groups]:
-        """The genes, latencies that count, and features of some of the candidates."""
-        latency_ms = None if self.counted_ms is None else self.counted_ms[rows]
-        return self.genes[rows], latency_ms, tuple(group[rows] for group in self.features)
+    def pool(self, wanted: npt.NDArray[np.bool_]) -> Pool:
+        """Those of the candidates that are marked."""
+        rows = np.flatnonzero(wanted)
+        return Pool(
+            genes=self.genes[rows],
+            latency_ms=None if self.counted_ms is None else self.counted_ms[rows],
+            features=self.features,
+            places=rows,
+        )
 
     def places(self, genes: Genes) -> Places:
         """The place of each row among the candidates, -1 where it is none of them."""

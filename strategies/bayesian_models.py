@@ -13,22 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from predictors.gaussian_process_fit import Hyperparameters, Posterior
-from predictors.kernels import Groups, Matrix, squared_distances
+from predictors.kernels import Groups, squared_distances
+from strategies.bayesian_projection import Projection, distinct_rows
 from strategies.protocols import Floats
-
-Places: TypeAlias = npt.NDArray[np.intp]
 
 _CLIPPED = 0.9
 _SOFTNESS = 0.4
 _LEAST_SHARE = 0.02
 _CHUNK = 2048
 _STEPS = 20
+_FEW, _GROWTH = 48, 0.1
+
+SETTINGS = {
+    "clipped": _CLIPPED,
+    "softness": _SOFTNESS,
+    "least_share": _LEAST_SHARE,
+    "steps": _STEPS,
+    "few": _FEW,
+    "growth": _GROWTH,
+}
+"""The numbers that decide what is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +73,35 @@ def log_latency(latency_ms: Floats, typical_ms: float) -> Floats:
 class Belief:
     """A Gaussian process for one objective, which goes on from its last hyperparameters.
 
+    These are learned again with each further row, and of more than `_FEW` rows where there are a
+    tenth more than the last time; between, they stay as they are.
+
     Args:
         groups: The places of the groups of features to compare networks by.
+
+    Attributes:
+        known: The hyperparameters.
+        learned_from: How many rows they were learned from.
     """
 
     def __init__(self, groups: Sequence[int]) -> None:
         self.groups = tuple(groups)
         self.known: Hyperparameters | None = None
+        self.learned_from = 0
         self._posterior: Posterior | None = None
         self._seen: Groups = ()
+        self._list: Groups = ()
+        self._projection: Projection | None = None
 
     def fit(self, features: Groups, values: Floats) -> None:
         """Learns from `n` values, at least one."""
-        self._condition(features, values, _STEPS)
+        n, before = len(values), self.learned_from
+        least = before + (_GROWTH * before if n > _FEW else 0)
+        if self.known is None or n < before or n > least:
+            self.learned_from = n
+            self._condition(features, values, _STEPS)
+        else:
+            self._condition(features, values, 0)
 
     def believe(self, features: Groups, values: Floats) -> None:
         """Takes `n` values for measured, without learning hyperparameters from them."""
@@ -90,7 +114,7 @@ class Belief:
         """
         assert self._posterior is not None
         used = [features[g] for g in self.groups]
-        first, inverse = _distinct(used)
+        first, inverse = distinct_rows(used)
         mean, std = np.zeros(len(first)), np.zeros(len(first))
         for start in range(0, len(first), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -98,23 +122,17 @@ class Belief:
             mean[part], std[part] = self._posterior.predict(squared_distances(rows, self._seen))
         return mean[inverse], std[inverse]
 
+    def predict_list(self, features: Groups) -> tuple[Floats, Floats]:
+        """`predict`, for rows that are asked for again and again."""
+        assert self._posterior is not None
+        if self._projection is None or self._list is not features:
+            self._list = features
+            self._projection = Projection(tuple(features[g] for g in self.groups))
+        return self._projection.predict(self._posterior, self._seen)
+
     def _condition(self, features: Groups, values: Floats, steps: int) -> None:
         self._seen = tuple(features[g] for g in self.groups)
         exact = [group.astype(np.float64) for group in self._seen]
         distances = squared_distances(exact, exact)
         self._posterior = Posterior.of(distances, values, self.known, steps=steps)
         self.known = self._posterior.known
-
-
-def _distinct(groups: Sequence[Matrix]) -> tuple[Places, Places]:
-    """The first of all rows that are equal, and for each row which of these it equals.
-
-    Rows are told apart by a sum of their columns with fixed random weights.
-    """
-    rng = np.random.default_rng(0)
-    key = np.zeros(len(groups[0]))
-    for group in groups:
-        weights = rng.normal(size=group.shape[1])
-        key += np.einsum("ij,j->i", group, weights)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return first, inverse.reshape(-1)

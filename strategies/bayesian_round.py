@@ -17,9 +17,11 @@ from search_spaces import Genes
 from strategies.allowances import allowances
 from strategies.bayesian_candidates import Candidates
 from strategies.bayesian_models import ErrorScale, log_latency
-from strategies.dominance import constrained_rank, hypervolume
+from strategies.bayesian_pool import Pool, joined
+from strategies.dominance import constrained_rank
 from strategies.improvement import staircase_gain
 from strategies.known_rows import row_keys
+from strategies.least_gain import why_finished
 from strategies.problem import target_weights
 from strategies.protocols import LATENCY, Floats
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _BEYOND = 0.1  # of the range of log latency, as far as volume counts beyond the slowest
 _MOST_LEARNED = 500  # rows; the effort grows with their third power
 _PARENTS = 64
+_LEAST_STD = 1e-9
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class Round:
@@ -48,7 +52,7 @@ class Round:
         self.scale = ErrorScale.of(objectives[measured, 0])
         listed = search._candidates()
         known = None if listed is None else listed.latency_ms
-        self.typical = np.nanmedian(objectives[:, 1:] if known is None else known, axis=0)
+        self.typical = _medians(objectives[:, 1:] if known is None else known)
         told = search._told_features()
         learned = self._best_of(measured | failed)
         measured = measured & learned
@@ -98,33 +102,31 @@ class Round:
 
     def choose(self, n: int) -> Genes:
         """Up to `n` rows, one after the other; fewer where no more are found."""
-        genes, latency_ms, features = self._candidates()
-        free = np.ones(len(genes), np.bool_)
+        pool = self._pool()
+        free = np.ones(len(pool.genes), np.bool_)
         chosen: list[int] = []
         while len(chosen) < n and free.any():
             rows = np.flatnonzero(free)
-            left = tuple(group[rows] for group in features)
-            gain = self._gains(left, None if latency_ms is None else latency_ms[rows])
+            gain = self._gains(pool.part(rows))
             best = int(gain.argmax())
             if self._is_done(float(gain[best])):
                 break
-            pick = slice(int(rows[best]), int(rows[best]) + 1)
-            chosen.append(pick.start)
+            pick = int(rows[best])
+            chosen.append(pick)
             free[pick] = False
             if len(chosen) < n:
-                known = None if latency_ms is None else latency_ms[pick]
-                self._believe(tuple(group[pick] for group in features), known)
-        return genes[chosen]
+                row = pool.part(np.array([pick]))
+                self._believe(row.described(), row.latency_ms)
+        return pool.genes[chosen]
 
-    def _candidates(self) -> tuple[Genes, Floats | None, Groups]:
-        """Candidates that are not known, with their latencies and features."""
+    def _pool(self) -> Pool:
+        """Candidates that are not known."""
         listed = self.search._candidates()
         if listed is None:
             return self._breed()
-        rows = np.flatnonzero(listed.is_feasible & ~self.search._known.holds(listed.keys))
-        return listed.part(rows)
+        return listed.pool(listed.is_feasible & ~self.search._known.holds(listed.keys))
 
-    def _breed(self) -> tuple[Genes, Floats | None, Groups]:
+    def _breed(self) -> Pool:
         """Candidates by a short evolution towards larger gains."""
         search = self.search
         rank = constrained_rank(search._objectives, search._violations)
@@ -133,22 +135,18 @@ class Round:
             search._cheap_front(), search._random(search.pool_size), self._children(best)
         ])  # fmt: skip
         rows = rows[np.sort(np.unique(row_keys(rows), return_index=True)[1])]
-        met, latency_ms, features = self._new(rows)
+        met = self._new(rows)
         for _ in range(search.generations - 1):
-            gains = self._gains(features, latency_ms)
-            rows = self._children(met[np.argsort(-gains, kind="stable")[:_PARENTS]])
-            found = self._new(rows[~np.isin(row_keys(rows), row_keys(met))])
-            met = np.concatenate([met, found[0]])
-            if latency_ms is not None and found[1] is not None:
-                latency_ms = np.concatenate([latency_ms, found[1]])
-            features = _joined(features, found[2])
-        return met, latency_ms, features
+            order = np.argsort(-self._gains(met), kind="stable")
+            rows = self._children(met.genes[order[:_PARENTS]])
+            met = met.joined(self._new(rows[~np.isin(row_keys(rows), row_keys(met.genes))]))
+        return met
 
-    def _new(self, rows: Genes) -> tuple[Genes, Floats | None, Groups]:
+    def _new(self, rows: Genes) -> Pool:
         """Those of the rows that are not known and keep the limits, each once."""
         rows = rows[self.search._known.is_new(rows)]
-        pool = Candidates(self.problem, rows, costs_known=not self.search.learns_latency)
-        return pool.part(np.flatnonzero(pool.is_feasible))
+        made = Candidates(self.problem, rows, costs_known=not self.search.learns_latency)
+        return made.pool(made.is_feasible).alone()
 
     def _children(self, parents: Genes) -> Genes:
         """Mutants of crossings of the parents, `pool_size` of them."""
@@ -161,15 +159,15 @@ class Round:
         crossed[:half] = parents[picks[0][:half]]
         return search.space.mutate(crossed, search.rng, 1.5 / len(search.space.choices))
 
-    def _gains(self, features: Groups, latency_ms: Floats | None) -> Floats:
+    def _gains(self, pool: Pool) -> Floats:
         """The expected gain of each candidate, an array of length `n`."""
-        n = len(features[0])
-        total = np.zeros(n)
-        if n == 0:
+        latency_ms = pool.latency_ms
+        total = np.zeros(len(pool.genes))
+        if len(total) == 0:
             return total
-        mean, std = self.search._error.predict(features)
+        mean, std = pool.predict(self.search._error)
         worst = float(self.scale.transform(np.array([np.nan]))[0])
-        learned = [] if latency_ms is not None else self._latencies(features)
+        learned = [pool.predict(belief) for belief in self.search._latency]
         for t in range(len(self.typical)):
             if latency_ms is None:
                 cost, cost_std = learned[t]
@@ -188,10 +186,6 @@ class Round:
             total += self.weights[t] * gain
         return total
 
-    def _latencies(self, features: Groups) -> list[tuple[Floats, Floats]]:
-        """Means and standard deviations of the logarithms of latencies that are learned."""
-        return [belief.predict(features) for belief in self.search._latency]
-
     def _chance(self, t: int, learned: Sequence[tuple[Floats, Floats]]) -> Floats:
         """The probability that the limits on latency that count for a target are kept."""
         chance = np.ones(len(learned[t][0]))
@@ -199,7 +193,8 @@ class Round:
             place = self.problem.targets.index(limit.target)
             if limit.metric == LATENCY and (self.problem.together or place == t):
                 mean, std = learned[place]
-                chance *= ndtr((np.log(limit.limit) - mean) / std)
+                margin = np.log(max(limit.limit, _TINY)) - mean
+                chance *= ndtr(margin / np.maximum(std, _LEAST_STD))
         return chance
 
     def _believe(self, features: Groups, latency_ms: Floats | None) -> None:
@@ -208,13 +203,13 @@ class Round:
         error = search._error.predict(features)[0]
         if latency_ms is None:
             cost = np.column_stack([belief.predict(features)[0] for belief in search._latency])
-            self.latency_features = _joined(self.latency_features, features)
+            self.latency_features = joined(self.latency_features, features)
             self.latencies = np.concatenate([self.latencies, cost])
             for t, belief in enumerate(search._latency):
                 belief.believe(self.latency_features, self.latencies[:, t])
         else:
             cost = self._logarithms(latency_ms)
-        self.features = _joined(self.features, features)
+        self.features = joined(self.features, features)
         self.errors = np.concatenate([self.errors, error])
         search._error.believe(self.features, self.errors)
         self.front = np.concatenate([self.front, np.column_stack([error, cost])])
@@ -225,20 +220,14 @@ class Round:
 
     def _is_done(self, gain: float) -> bool:
         """Whether the largest gain is too small to go on; says so in `finished`."""
-        if self.search.least_gain == 0:
-            return False
-        volume = sum(
-            weight * hypervolume(self.front[:, [0, 1 + t]], self.references[t])
-            for t, weight in enumerate(self.weights.tolist())
+        fronts = [self.front[:, [0, 1 + t]] for t in range(len(self.weights))]
+        self.search.finished = why_finished(
+            gain, self.search.least_gain, fronts, self.references, self.weights.tolist()
         )
-        if gain >= self.search.least_gain * volume:
-            return False
-        self.search.finished = (
-            f"the largest expected gain in hypervolume, {gain:.3g}, is below "
-            f"{self.search.least_gain:g} of the volume found, {volume:.3g}"
-        )
-        return True
+        return bool(self.search.finished)
 
 
-def _joined(first: Groups, second: Groups) -> Groups:
-    return tuple(np.concatenate(parts) for parts in zip(first, second, strict=True))
+def _medians(latency_ms: Floats) -> Floats:
+    """The median of each column's finite values; 0 where there are none."""
+    finite = (column[np.isfinite(column)] for column in latency_ms.T)
+    return np.array([np.median(column) if len(column) else 0.0 for column in finite])

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from records import HwnasError, generator
+from records import BadInputError, HwnasError, generator
 from search_spaces import Genes
 from strategies.known_rows import KnownRows
 from strategies.neighbourhood import neighbours
@@ -114,17 +114,40 @@ def check_feasible(problem: Problem, seed: int = 0) -> Feasibility:
     rng = generator(seed, "strategies", "feasibility")
     ranges = reachable_ranges(problem, rng)
     starts = _ends(problem)
-    if problem.constraints:
+    if problem.target_groups:
         by_key = {(r.metric, r.target): r for r in ranges}
         found = [
             _check_alone(problem, c, by_key[c.metric, c.target], starts, rng)
             for c in problem.constraints
         ]
         starts = np.concatenate([starts, *found])
-        groups = [_check_jointly(problem, group, starts, rng) for group in problem.limit_groups]
+        groups = [_check_jointly(problem, group, starts, rng) for group in problem.target_groups]
         starts = np.concatenate(groups)
     feasible = sample_feasible(problem, _FEASIBLE_ROWS, rng, starts)
     return Feasibility(ranges=tuple(ranges), feasible_genes=feasible)
+
+
+def known_or_checked(problem: Problem, seed: int, known: Feasibility | None) -> Feasibility:
+    """What is known of a problem, or what `check_feasible` finds.
+
+    Raises:
+        BadInputError: What is known is of another problem.
+        InfeasibleConstraintError: See `check_feasible`.
+    """
+    if known is None:
+        return check_feasible(problem, seed)
+    reached = {(r.metric, r.target) for r in known.ranges}
+    genes = known.feasible_genes
+    if (
+        any((LATENCY, target) not in reached for target in problem.targets)
+        or genes.shape[1] != len(problem.space.choices)
+        or (problem.violations(genes) > 0).any()
+    ):
+        raise BadInputError(
+            "the feasibility is of another problem: give what check_feasible(problem, seed) found "
+            "for this one, or leave it out"
+        )
+    return known
 
 
 def sample_feasible(
@@ -254,17 +277,16 @@ def _check_alone(
 
 
 def _check_jointly(
-    problem: Problem, group: tuple[int, ...], starts: Genes, rng: np.random.Generator
+    problem: Problem, targets: tuple[str, ...], starts: Genes, rng: np.random.Generator
 ) -> Genes:
-    """An architecture that keeps all limits of a group, a `1 x d` array.
+    """An architecture that all of some targets allow, a `1 x d` array.
 
     Raises:
         InfeasibleConstraintError: None was found.
     """
-    places = list(group)
     row, missed = _descend(
         problem,
-        lambda genes: problem.excesses(genes)[:, places],
+        lambda genes: problem.misses(genes, targets),
         starts,
         rng,
         enough=0.0,
@@ -272,10 +294,18 @@ def _check_jointly(
     )
     if missed <= 0:
         return row
+    places = [i for i, c in enumerate(problem.constraints) if c.target in targets]
     values = [_rounded_up(value) for value in problem.bounds(row)[0][places]]
     constraints = [problem.constraints[i] for i in places]
     pairs = list(zip(constraints, values, strict=True))
     limits = " and ".join(str(c) for c in constraints)
+    if not problem.runs(row)[0, [problem.targets.index(t) for t in targets]].all():
+        raise InfeasibleConstraintError(
+            f"no architecture of {problem.space.name!r} was found that runs on "
+            f"{' and '.join(map(repr, targets))}{' with ' + limits if limits else ''}: the "
+            "targets do not run every network (such as those of another precision); search "
+            "without together=True, widen the space or raise a limit"
+        )
     nearest = " with ".join(f"{c.metric} {v:g} on {c.target!r}" for c, v in pairs)
     raise InfeasibleConstraintError(
         f"no architecture of {problem.space.name!r} meets all limits at once ({limits}), though "

@@ -7,12 +7,17 @@ suggest count as inactive, the first value in its genes.
 A strategy is made anew, and told of all trials, when the parameters change. A strategy does not
 propose twice; where it has nothing new left to propose, values are drawn at random.
 
+A strategy that is made with a problem gets one whose objectives are unknown before a trial has
+ended (`strategies.study_problem`). `Bayesian` learns them all. What asks for costs beforehand, as
+`PredictorGuided` does, can be used with a single objective.
+
 References:
     https://optuna.readthedocs.io (BaseSampler: relative and independent sampling).
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -26,9 +31,13 @@ from optuna.trial import FrozenTrial, TrialState
 from records import BadInputError, generator
 from search_spaces import Genes
 from strategies.parameter_space import ParameterSpace, count_of_parts, value_in_part
+from strategies.protocols import Floats
 from strategies.strategy import Strategy
+from strategies.study_problem import study_problem, told_values
 
 MakeStrategy: TypeAlias = Callable[..., Strategy]
+Told: TypeAlias = tuple[Genes, Floats, float]
+"""A row, its objectives and by how much it misses constraints."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -38,7 +47,8 @@ class HwnasSampler(BaseSampler):
 
     Args:
         strategy: Makes a strategy from a space and a `seed`, e.g. the class `NSGA2`, or
-            `functools.partial(NSGA2, population_size=20)`.
+            `functools.partial(NSGA2, population_size=20)`; or from a problem, where its first
+            parameter is called `problem`, e.g. `Bayesian`.
         seed: The same seed and the same trials, one after the other, give the same suggestions.
         parts: Into how many parts a long range is divided, at least 2.
         constraints_func: Gives for a trial that succeeded numbers of which none may exceed 0. They
@@ -59,6 +69,7 @@ class HwnasSampler(BaseSampler):
         if parts < 2:
             raise BadInputError(f"parts must be at least 2, got {parts}")
         self._make = strategy
+        self._parameters = tuple(inspect.signature(strategy).parameters)
         self._seed = seed
         self._parts = parts
         self._constraints = constraints_func
@@ -68,6 +79,7 @@ class HwnasSampler(BaseSampler):
         self._strategy: Strategy | None = None
         self._asked: dict[int, tuple[Genes, dict[str, Any]]] = {}
         self._told: set[int] = set()
+        self._trials: list[Told] = []
 
     def reseed_rng(self) -> None:
         """Draws a new seed, so that copies in several processes differ."""
@@ -135,18 +147,35 @@ class HwnasSampler(BaseSampler):
         parameters = tuple((name, distribution_to_json(ranges[name])) for name in sorted(ranges))
         space = ParameterSpace(parameters=parameters, parts=self._parts)
         if self._strategy is None or self._of != (study.study_name, space.hash):
-            self._strategy = self._make(space, seed=self._seed)
+            self._strategy = self._made(space, len(study.directions))
             self._of = (study.study_name, space.hash)
             self._told, self._asked = set(), {}
+            self._trials = []
         trials = study.get_trials(deepcopy=False, states=_FINISHED)
         self._tell(study, [t for t in trials if t.number not in self._told], space)
         return self._strategy, space
 
+    @property
+    def _takes_problem(self) -> bool:
+        """Whether the strategy is made with a problem."""
+        return self._parameters[:1] == ("problem",)
+
+    def _made(self, space: ParameterSpace, objectives: int) -> Strategy:
+        """The strategy, for these parameters and so many objectives."""
+        if not self._takes_problem:
+            return self._make(space, seed=self._seed)
+        options = {"learns_latency": True} if objectives > 1 else {}
+        if options and "learns_latency" not in self._parameters:
+            raise BadInputError(
+                "this strategy asks for costs before anything is measured, and a study knows none "
+                "of its objectives: use Bayesian, which learns them, or a single objective"
+            )
+        return self._make(study_problem(space, objectives), seed=self._seed, **options)
+
     def _tell(self, study: Study, trials: Sequence[FrozenTrial], space: ParameterSpace) -> None:
         """Tells the strategy of trials, those that have values in its ranges."""
-        assert self._strategy is not None
         signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-        rows, objectives, violations = [], [], []
+        new: list[Told] = []
         for trial in trials:
             self._told.add(trial.number)
             asked, meant = self._asked.pop(trial.number, (None, {}))
@@ -162,8 +191,18 @@ class HwnasSampler(BaseSampler):
             if asked is not None and kept and (asked != genes[0]).any():
                 genes.append(asked)  # what differs was not suggested, or is the same value
             for told in genes:
-                rows.append(told)
-                objectives.append(values)
-                violations.append(missed)
-        if rows:
-            self._strategy.tell(np.concatenate(rows), np.array(objectives), np.array(violations))
+                new.append((told, values, missed))
+        self._report(new)
+
+    def _report(self, new: list[Told]) -> None:
+        """Tells the strategy of rows; of all again where their scale may have moved."""
+        assert self._strategy is not None
+        self._trials += new if self._takes_problem else []
+        told = self._trials if self._takes_problem else new
+        if not new:
+            return
+        rows, objectives, violations = zip(*told, strict=True)
+        values = np.array(objectives)
+        if self._takes_problem:
+            values = told_values(values)
+        self._strategy.tell(np.concatenate(rows), values, np.array(violations))

@@ -20,13 +20,12 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from records import BadInputError
 from search_spaces import Choice, Genes, NetworkBuilder, SearchSpace, Tensor
 
 
 @dataclass(frozen=True)
 class ParameterSpace(SearchSpace):
-    """A space of parameters without networks: it has genes and nothing to build.
+    """A space of parameters without networks: its only network is an input that is handed on.
 
     Attributes:
         parameters: Name and Optuna's JSON of the distribution of each parameter, which has two
@@ -36,17 +35,16 @@ class ParameterSpace(SearchSpace):
 
     parameters: tuple[tuple[str, str], ...] = ()
     parts: int = 64
+    image_size: int = 1
+    channels: int = 2
+    num_classes: int = 2
 
     def __post_init__(self) -> None:
         _ = self.gene_space
 
     def build(self, net: NetworkBuilder, images: Tensor) -> Tensor:
-        """There is nothing to build.
-
-        Raises:
-            BadInputError: Always.
-        """
-        raise BadInputError("a space of parameters has no networks")
+        """Declares no layers: parameters change nothing in a network."""
+        return images
 
     @cached_property
     def ranges(self) -> tuple[BaseDistribution, ...]:

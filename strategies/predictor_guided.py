@@ -32,6 +32,7 @@ from strategies.feasibility import sample_feasible
 from strategies.held_out import PredictorQuality, predictor_quality
 from strategies.improvement import expected_gain
 from strategies.known_rows import row_keys
+from strategies.least_gain import checked_least_gain, why_finished
 from strategies.nsga2 import NSGA2
 from strategies.problem import Problem, target_weights
 from strategies.protocols import Floats, Predictor
@@ -59,6 +60,8 @@ class PredictorGuided(Strategy):
         generations: Of the inner evolution.
         optimism: How many standard deviations the inner evolution takes off the predicted error.
         random_share: The share of proposals that are random feasible networks.
+        least_gain: Where the largest expected gain is below this share of the hypervolume found,
+            nothing more is proposed, and `finished` says so.
 
     Raises:
         BadInputError: A share outside 0..1 or a negative optimism.
@@ -80,6 +83,7 @@ class PredictorGuided(Strategy):
         generations: int = 15,
         optimism: float = 0.5,
         random_share: float = 0.125,
+        least_gain: float = 0.0,
     ) -> None:
         if not 0 <= random_share <= 1:
             raise BadInputError(f"random_share must be within 0 and 1, got {random_share}")
@@ -92,6 +96,7 @@ class PredictorGuided(Strategy):
         self.generations = generations
         self.optimism = optimism
         self.random_share = random_share
+        self.least_gain = checked_least_gain(least_gain)
         targets = len(problem.targets)
         self._genes = self._no_rows()
         self._objectives: Floats = np.zeros((0, 1 + targets))
@@ -113,6 +118,8 @@ class PredictorGuided(Strategy):
     # ---- proposing ---------------------------------------------------------------------------
 
     def _propose(self, n: int) -> Genes:
+        if self.finished:
+            return self._no_rows()
         if not self._fit():
             return self._random(n)
         before, self._proposed = self._proposed, self._proposed + n
@@ -120,7 +127,7 @@ class PredictorGuided(Strategy):
         at_random = int(self._proposed * share) - int(before * share)
         pool = self._evolve()
         chosen = self._greedy(pool, n - at_random)
-        left = self._random(n)
+        left = self._no_rows() if self.finished else self._random(n)
         left = left[~np.isin(row_keys(left), row_keys(chosen))]
         rows = np.concatenate([chosen, left[: n - len(chosen)]])
         if len(rows):
@@ -186,8 +193,10 @@ class PredictorGuided(Strategy):
         mean, std = 1 - predicted.mean, predicted.std
         latency = self.problem.cheap_objectives(pool)
         worst_error = float(np.quantile(fronts[:, 0], 0.9)) + 1e-6
-        met = np.where(counts, fronts[:, 1:], 0), np.where(allowed, latency, 0)
-        slowest = _BEYOND * np.maximum(met[0].max(axis=0), met[1].max(axis=0))
+        met = np.concatenate([
+            np.where(counts, fronts[:, 1:], 0), np.where(allowed, latency, 0)
+        ])  # fmt: skip
+        slowest = _BEYOND * np.where(np.isfinite(met), met, 0).max(axis=0)
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):
             gain = np.zeros(len(pool))
@@ -199,10 +208,34 @@ class PredictorGuided(Strategy):
                 )
             gain[chosen] = -np.inf
             pick = int(gain.argmax())
+            if self._is_done(float(gain[pick]), fronts, counts, (worst_error, slowest)):
+                break
             chosen.append(pick)
             fronts = np.concatenate([fronts, [[mean[pick], *latency[pick]]]])
             counts = np.concatenate([counts, allowed[pick : pick + 1]])
         return pool[chosen]
+
+    def _is_done(
+        self,
+        gain: float,
+        fronts: Floats,
+        counts: npt.NDArray[np.bool_],
+        reference: tuple[float, Floats],
+    ) -> bool:
+        """Whether the largest gain is too small to go on; says so in `finished`."""
+        slowest = np.log(np.maximum(reference[1], np.finfo(np.float64).tiny))
+        logarithmic = [
+            np.column_stack([fronts[kept, 0], np.log(fronts[kept, t + 1])])
+            for t, kept in enumerate(counts.T)
+        ]
+        self.finished = why_finished(
+            gain,
+            self.least_gain,
+            logarithmic,
+            [(reference[0], float(s)) for s in slowest],
+            target_weights(self.problem.targets, self.problem.weights).tolist(),
+        )
+        return bool(self.finished)
 
     def _allowed(self) -> npt.NDArray[np.bool_]:
         """Which targets allow which of the rows told."""
@@ -211,6 +244,7 @@ class PredictorGuided(Strategy):
     # ---- learning ----------------------------------------------------------------------------
 
     def _learn(self, genes: Genes, objectives: Floats, violations: Floats) -> None:
+        self.finished = ""
         none = (np.nan, np.nan)
         forecasts = [self._forecasts.pop(key, none) for key in row_keys(genes).tolist()]
         self._genes = np.concatenate([self._genes, genes])
@@ -227,6 +261,7 @@ class PredictorGuided(Strategy):
             "predicted": floats_to_json(self._predicted),
             "forecasts": [[key, *forecast] for key, forecast in self._forecasts.items()],
             "proposed": self._proposed,
+            "finished": self.finished,
         }
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
@@ -237,4 +272,5 @@ class PredictorGuided(Strategy):
         self._predicted = floats_from_json(learned["predicted"]).reshape(-1, 2)
         self._forecasts = {int(key): (mean, std) for key, mean, std in learned["forecasts"]}
         self._proposed = int(learned["proposed"])
+        self.finished = learned.get("finished", "")
         self._is_fitted = False

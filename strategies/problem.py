@@ -7,6 +7,9 @@ probability, so that it still holds when the exported network is measured.
 With several targets each judges for itself: a network that is too large for one of them still
 counts for the others, and is worth measuring as long as one target allows it; a target without
 limits allows all. With `together` one network is wanted that keeps every limit of every target.
+
+A target need not run every network: where its cost model says which it `runs`, the others are not
+allowed there (`strategies.precision`: networks in a precision that the target does not have).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import numpy.typing as npt
 
 from records import BadInputError, unknown_name
 from search_spaces import Genes, SearchSpace
-from strategies.protocols import LATENCY, CostModel, Evaluator, Floats
+from strategies.protocols import LATENCY, CostModel, Evaluator, Floats, SelectiveCostModel
 
 logger = logging.getLogger(__name__)
 
@@ -120,17 +123,21 @@ class Problem:
     @property
     def is_apart(self) -> bool:
         """Whether a network may be allowed by one target and not by another."""
-        return len(self.limit_groups) > 0 and not self.together and len(self.targets) > 1
+        return len(self.target_groups) > 0 and not self.together and len(self.targets) > 1
 
     @property
-    def limit_groups(self) -> tuple[tuple[int, ...], ...]:
-        """The places in `constraints` of the limits that one network must keep at once: those of
-        each target that has any, or all of them where they hold `together`."""
-        owners = [c.target for c in self.constraints]
+    def selective_targets(self) -> tuple[str, ...]:
+        """The targets that do not run every network, by what their cost models say."""
+        return tuple(c.target_name for c in self.costs if isinstance(c, SelectiveCostModel))
+
+    @property
+    def target_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The targets that one network must suit at once: each that has limits or does not run
+        every network, or all targets where limits hold `together`."""
+        asking = {*(c.target for c in self.constraints), *self.selective_targets}
         if self.together:
-            return (tuple(range(len(owners))),) if owners else ()
-        places = (tuple(i for i, o in enumerate(owners) if o == t) for t in self.targets)
-        return tuple(group for group in places if group)
+            return (self.targets,) if asking else ()
+        return tuple((target,) for target in self.targets if target in asking)
 
     def cost(self, target: str) -> CostModel:
         """The cost model of a target.
@@ -173,18 +180,33 @@ class Problem:
         excess: Floats = np.maximum(0.0, self.bounds(genes) / limits - 1)
         return np.where(np.isnan(excess), np.inf, excess)
 
+    def runs(self, genes: Genes) -> npt.NDArray[np.bool_]:
+        """Which targets run which networks at all, an `n x targets` array."""
+        marks = np.ones((len(genes), len(self.costs)), np.bool_)
+        for column, cost in enumerate(self.costs):
+            if isinstance(cost, SelectiveCostModel):
+                marks[:, column] = cost.runs(genes)
+        return marks
+
+    def misses(self, genes: Genes, targets: Sequence[str]) -> Floats:
+        """What keeps networks from some targets, an `n x m` array of which 0 is nothing.
+
+        A column is the `excesses` of one of their limits, or is 1 where one of them does not run
+        the network.
+        """
+        limits = [i for i, c in enumerate(self.constraints) if c.target in targets]
+        places = [self.targets.index(t) for t in self.selective_targets if t in targets]
+        excesses = self.excesses(genes)[:, limits]
+        return np.hstack([excesses, ~self.runs(genes)[:, places]]) if places else excesses
+
     def target_violations(self, genes: Genes) -> Floats:
         """By how much each target's limits are missed, an `n x targets` array.
 
-        It is the sum of the `excesses` on a target, or on all of them where limits hold
+        It is the sum of what a target `misses`, or of what all of them do where limits hold
         `together`; 0 where the target allows the network.
         """
-        excesses = self.excesses(genes)
-        columns = []
-        for target in self.targets:
-            own = [self.together or c.target == target for c in self.constraints]
-            columns.append(excesses[:, np.array(own, np.bool_)].sum(axis=1))
-        return np.column_stack(columns)
+        groups = [self.targets if self.together else (target,) for target in self.targets]
+        return np.column_stack([self.misses(genes, group).sum(axis=1) for group in groups])
 
     def allows(self, genes: Genes) -> npt.NDArray[np.bool_]:
         """Which targets allow which networks, an `n x targets` array."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,15 @@ class CostModel(Protocol):
         self, subnet: Any, architecture: Architecture, folder: Path, facts: Mapping[str, Any]
     ) -> Any:
         """Writes a network for the target into a folder, with facts to be kept beside it."""
+        ...
+
+
+@runtime_checkable
+class SelectiveCostModel(Protocol):
+    """What a cost model has beside, if its target does not run every network."""
+
+    def runs(self, genes: Genes) -> npt.NDArray[np.bool_]:
+        """Which networks the target runs, an array of length `n`; costs are finite for all."""
         ...
 
 

@@ -45,6 +45,11 @@ class Replayed(Strategy):
             self._events.append(["ask", n])
         return rows
 
+    def expect(self, genes: Genes) -> None:
+        super().expect(genes)
+        if len(genes):
+            self._events.append(["expect", np.asarray(genes).tolist()])
+
     def tell(self, genes: Genes, objectives: Floats, violations: Floats | None = None) -> None:
         super().tell(genes, objectives, violations)
         if len(genes):
@@ -71,6 +76,8 @@ class Replayed(Strategy):
         for name, *content in learned["events"]:
             if name == "ask":
                 self.ask(int(content[0]))
+            elif name == "expect":
+                self.expect(self._rows(content[0]))
             else:
                 genes, objectives, violations = content
                 missed = None

@@ -18,7 +18,7 @@ from strategies.protocols import LATENCY, Floats, Predictor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a search is, told after each batch.
+    """Where a search is, told whenever something was measured.
 
     Attributes:
         evaluations: How many are done, failed ones included.
@@ -29,6 +29,8 @@ class Progress:
             target at least; None without any.
         hypervolume: For each target the share of the reference box that is dominated.
         seconds: Since the search began.
+        pending: How many are in flight.
+        by_worker: How many networks each worker measured; "" is this process.
     """
 
     evaluations: int
@@ -38,6 +40,8 @@ class Progress:
     best_accuracy: float | None
     hypervolume: Mapping[str, float]
     seconds: float
+    pending: int = 0
+    by_worker: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,27 +6,33 @@ known beforehand, so an infeasible proposal goes back to the strategy without an
 for a strategy that says that it needs them measured). With several targets a network is measured
 once and counts for every target whose limits it keeps.
 
-Every batch is committed to the ledger before the strategy hears of it. All proposals follow from
-the problem, the seed and the measured values; so a search that is started again with the ledger of
-an interrupted one asks for the same architectures, finds them in the ledger, and goes on as if it
-had never stopped.
+An executor does the measuring. While it has room it is given batches; whatever is done is
+committed to the ledger as one group, and then the strategy hears of it.
+
+In this process one batch is done before the next is asked for. So all proposals follow from the
+problem, the seed and the measured values; a search that is started again with the ledger of an
+interrupted one asks for the same architectures, finds them in the ledger, and goes on as if it had
+never stopped. Where several workers measure, results come in the order of their time; a search
+that is started again then begins with all that the ledger has, told at once.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from records import BadInputError, HwnasError, Ledger, Measured, Observation, generator
+from records import BadInputError, Ledger, Observation, generator
 from search_spaces import Genes
 from strategies.allowances import Marks, ranked_objectives
 from strategies.design import initial_design
-from strategies.feasibility import Feasibility, check_feasible, sample_feasible
+from strategies.evaluations import Evaluations
+from strategies.executor import Executor, InProcess, Session
+from strategies.executor_evaluation import EvaluationError
+from strategies.feasibility import Feasibility, known_or_checked, sample_feasible
 from strategies.front import Front, pareto_front
 from strategies.known_rows import KnownRows
 from strategies.nsga2 import NSGA2
@@ -47,10 +53,6 @@ _FEASIBLE_ATTEMPTS = 24
 _LARGEST_ASK = 1024
 
 
-class EvaluationError(HwnasError, RuntimeError):
-    """The evaluator cannot be used: everything fails, or its answers make no sense."""
-
-
 def search(
     problem: Problem,
     *,
@@ -59,9 +61,11 @@ def search(
     predictor: Predictor | None = None,
     use_predictor: bool = True,
     ledger: Ledger | None = None,
-    batch_size: int = 8,
+    executor: Executor | None = None,
+    batch_size: int | None = None,
     initial: npt.ArrayLike | None = None,
     seed: int = 0,
+    feasibility: Feasibility | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Front:
     """Searches for the networks that trade accuracy against latency best, within the limits.
@@ -74,10 +78,13 @@ def search(
         predictor: The default strategy's predictor of accuracy; boosted trees by default.
         use_predictor: Whether the default strategy uses a predictor; without, it is `NSGA2`.
         ledger: Where to commit every observation, and to take them from when it already has them.
-        batch_size: How many architectures are measured before the strategy is asked again.
+        executor: Where evaluations run; in this process by default.
+        batch_size: How many architectures a worker is given at once; in this process, how many
+            are measured before the strategy is asked again. None leaves it to the executor.
         initial: Genes to measure first, in this order, even if they miss the limits.
-        seed: The same seed, problem and measured values give the same search.
-        on_progress: Called after every batch.
+        seed: In this process, the same seed, problem and measured values give the same search.
+        feasibility: What `check_feasible` found for this problem and seed, where it is known.
+        on_progress: Called whenever something was measured.
 
     Returns:
         The front; its `result` has the observations, the history and the predictor's quality.
@@ -85,9 +92,11 @@ def search(
     Raises:
         InfeasibleConstraintError: The limits cannot be kept; raised within seconds.
         EvaluationError: Everything measured in the first two batches failed, the evaluator
-            returned a wrong number of results, or a value that is no share.
+            returned a wrong number of results, or no worker can be started.
         BadInputError: Arguments that do not fit, or a ledger of another space or other weights.
     """
+    executor = executor or InProcess()
+    batch_size = executor.batch_size if batch_size is None else batch_size
     for name, number in (("evaluations", evaluations), ("batch_size", batch_size)):
         if number < 1:
             raise BadInputError(f"{name} must be at least 1, got {number}")
@@ -97,7 +106,7 @@ def search(
         raise BadInputError("a predictor was given, but use_predictor is False")
     if strategy is not None and strategy.space.hash != problem.space.hash:
         raise BadInputError("the strategy was made with another space than the problem")
-    feasibility = check_feasible(problem, seed)
+    feasibility = known_or_checked(problem, seed, feasibility)
     if strategy is None and use_predictor:
         strategy = PredictorGuided(problem, predictor, seed=seed)
     rng = generator(seed, "strategies", "search")
@@ -106,7 +115,8 @@ def search(
     run = _Search(
         problem=problem,
         strategy=strategy or NSGA2(problem.space, population_size=20, seed=seed),
-        ledger=ledger,
+        evaluations=Evaluations(problem, ledger),
+        executor=executor,
         feasibility=feasibility,
         design=design,
         rng=rng,
@@ -125,7 +135,8 @@ class _Search:
         *,
         problem: Problem,
         strategy: Strategy,
-        ledger: Ledger | None,
+        evaluations: Evaluations,
+        executor: Executor,
         feasibility: Feasibility,
         design: Genes,
         rng: np.random.Generator,
@@ -135,7 +146,9 @@ class _Search:
     ) -> None:
         self.problem = problem
         self.strategy = strategy
-        self.ledger = ledger
+        self.evaluations = evaluations
+        self.executor = executor
+        self.in_order = executor.in_order and not evaluations.is_out_of_order
         self.feasibility = feasibility
         self.design = design
         self.surplus = design[:0]
@@ -143,10 +156,7 @@ class _Search:
         self.total = total
         self.batch_size = batch_size
         self.on_progress = on_progress
-        self.recorded = _recorded(problem, ledger)
-        self.measured = _measured(problem, self.recorded)
-        self.observations: list[Observation] = []
-        self.reused = 0
+        self.batches = 0
         self.best_accuracy: float | None = None
         self.known = KnownRows()
         references = reference_points(problem, feasibility)
@@ -155,28 +165,55 @@ class _Search:
         self.began = time.monotonic()
 
     def run(self) -> Front:
-        step = 0
-        while len(self.observations) < self.total:
-            batch = self._next_batch()[: self.total - len(self.observations)]
-            if len(batch) == 0 and self.strategy.finished:
-                logger.info("%d evaluations: %s", len(self.observations), self.strategy.finished)
-                break
+        if not self.in_order:
+            self._recall()
+        if self.evaluations.count < self.total:
+            with self.executor.open(self.problem.accuracy) as session:
+                self._run(session)
+        self._check_hope(at_least=1)
+        return pareto_front(self.problem, self.evaluations.observations, self._result())
+
+    def _run(self, session: Session) -> None:
+        try:
+            while self._submit(session):
+                self._take_in(self.evaluations.settle(session.wait()))
+        except BaseException:
+            if done := session.ready():  # paid for, so the ledger shall have it
+                self.evaluations.settle(done)
+            raise
+
+    def _submit(self, session: Session) -> bool:
+        """Submits batches while there is room; whether anything is in flight then."""
+        while session.has_room and self.evaluations.count < self.total:
+            batch = self._next_batch()[: self.total - self.evaluations.count]
             if len(batch) == 0:
-                logger.warning(
-                    "no further architecture within the limits was found after %d of %d "
-                    "evaluations",
-                    len(self.observations),
-                    self.total,
-                )
+                self._say_why_not()
                 break
-            observations = self._evaluate(batch, step)
-            step += 1
-            self._check_hope(step)
-            self._tell(batch, observations)
-            if self.on_progress is not None:
-                self.on_progress(self._progress())
-        self._check_hope(_HOPELESS_BATCHES)
-        return pareto_front(self.problem, self.observations, self._result())
+            submitted = self.evaluations.ask(batch, self.batches, session.submit)
+            self.batches += 1
+            if not submitted:  # all of it is in the ledger, or will be known with others
+                self._take_in(self.evaluations.settle([]))
+        return self.evaluations.pending > 0
+
+    def _recall(self) -> None:
+        """Begins with what the ledger has, where its order is not the order of asking."""
+        self.evaluations.note_out_of_order(self.executor.name)
+        self.design = self.design[~self.evaluations.is_recorded(self.design)]
+        self._take_in(self.evaluations.recall(self.total))
+
+    def _say_why_not(self) -> None:
+        """Logs why nothing more is submitted, unless what is in flight may change that."""
+        done = len(self.evaluations.observations)
+        if self.evaluations.pending:
+            return
+        if self.strategy.finished:
+            logger.info("%d evaluations: %s", done, self.strategy.finished)
+            return
+        logger.warning(
+            "no further architecture within the limits was found after %d of %d evaluations",
+            done,
+            self.total,
+        )
 
     # ---- choosing ----------------------------------------------------------------------------
 
@@ -184,6 +221,8 @@ class _Search:
         """The next rows to measure: the design, then what the strategy proposes."""
         if len(self.design):
             batch, self.design = np.split(self.design, [self.batch_size])
+            if not self.in_order:
+                self.strategy.expect(batch)
         else:
             batch, self.surplus = np.split(self._ask(), [self.batch_size])
         return batch
@@ -211,85 +250,43 @@ class _Search:
             found = np.concatenate([found, rows[~misses]])
             if len(rows) == 0 or (len(rows) < asked and not self.strategy.waits):
                 break
-        if len(found) == 0 and not self.strategy.finished:
-            starts = np.array([o.genes for o in self.observations], np.int16)
-            count = self.batch_size + min(len(self.known), 1024)
-            rows = sample_feasible(self.problem, count, self.rng, starts)
-            found = rows[self.known.is_new(rows)][: self.batch_size]
+        if len(found) == 0 and not self.strategy.finished and not self.evaluations.pending:
+            found = self._random_rows()
         return found
 
-    # ---- measuring ---------------------------------------------------------------------------
-
-    def _evaluate(self, genes: Genes, step: int) -> list[Observation]:
-        """Measures a batch, or takes it from the ledger; what is new is committed first."""
-        keys = [tuple(row) for row in genes.tolist()]
-        missing = np.array([key not in self.recorded for key in keys])
-        if missing.any():
-            new = self._measure_networks(genes[missing], step)
-            if self.ledger is not None:
-                self.ledger.append(new)
-            self.recorded.update({o.genes: o for o in new})
-        self.reused += int((~missing).sum())
-        found = [self.recorded[key] for key in keys]
-        self.observations += found
+    def _random_rows(self) -> Genes:
+        """New rows that keep the limits, where the strategy knows none."""
+        starts = np.array([o.genes for o in self.evaluations.observations], np.int16)
+        count = self.batch_size + min(len(self.known), 1024)
+        rows = sample_feasible(self.problem, count, self.rng, starts)
+        found = rows[self.known.is_new(rows)][: self.batch_size]
+        if not self.in_order:
+            self.strategy.expect(found)
         return found
-
-    def _measure_networks(self, genes: Genes, step: int) -> list[Observation]:
-        """Measures each network once: rows that differ in the platform alone share a result."""
-        names = [tuple(row) for row in self.problem.space.without_platform(genes).tolist()]
-        first = {name: i for i, name in reversed(list(enumerate(names)))}
-        unknown = sorted(i for name, i in first.items() if name not in self.measured)
-        results = self._measure(genes[unknown]) if unknown else ()
-        fresh = dict(zip(unknown, results, strict=True))
-        self.measured.update({names[i]: result for i, result in fresh.items()})
-        return [
-            self._observation(
-                tuple(row), fresh.get(i) or replace(self.measured[name], seconds=0.0), step
-            )
-            for i, (row, name) in enumerate(zip(genes.tolist(), names, strict=True))
-        ]
-
-    def _measure(self, genes: Genes) -> Sequence[Measured]:
-        results = list(self.problem.accuracy.evaluate(genes))
-        if len(results) != len(genes):
-            raise EvaluationError(
-                f"the evaluator was given {len(genes)} architectures and returned {len(results)} "
-                "results; it must return one for each, in order"
-            )
-        for result in results:
-            if result.value is not None and not 0 <= result.value <= 1:
-                raise EvaluationError(
-                    f"the evaluator returned {self.problem.accuracy.metric} {result.value:g}; "
-                    "it must be a share in 0..1 (divide percentages by 100)"
-                )
-        return results
-
-    def _observation(self, genes: tuple[int, ...], measured: Measured, step: int) -> Observation:
-        return Observation(
-            genes=genes,
-            metric=self.problem.accuracy.metric,
-            value=measured.value,
-            dispersion=measured.dispersion,
-            status=measured.status,
-            reason=measured.reason,
-            step=step,
-            seconds=measured.seconds,
-            weights_hash=self.problem.accuracy.weights_hash,
-            space_hash=self.problem.space.hash,
-        )
-
-    def _check_hope(self, batches: int) -> None:
-        if batches != _HOPELESS_BATCHES or any(o.status == "ok" for o in self.observations):
-            return
-        reasons = list(dict.fromkeys(o.reason for o in self.observations))[:3]
-        raise EvaluationError(
-            f"all of the first {len(self.observations)} evaluations failed: {'; '.join(reasons)}. "
-            "Mend the evaluator and start with a fresh ledger"
-        )
 
     # ---- learning ----------------------------------------------------------------------------
 
-    def _tell(self, genes: Genes, observations: Sequence[Observation]) -> None:
+    def _take_in(self, observations: Sequence[Observation]) -> None:
+        """Tells everybody of what was committed."""
+        if not observations:
+            return
+        self._check_hope(at_least=_HOPELESS_BATCHES * self.batch_size)
+        self._tell(observations)
+        if self.on_progress is not None:
+            self.on_progress(self._progress())
+
+    def _check_hope(self, at_least: int) -> None:
+        observations = self.evaluations.observations
+        if not at_least <= self.evaluations.failed == len(observations):
+            return
+        reasons = list(dict.fromkeys(o.reason for o in observations))[:3]
+        raise EvaluationError(
+            f"all of the first {len(observations)} evaluations failed: {'; '.join(reasons)}. "
+            "Mend the evaluator and start with a fresh ledger"
+        )
+
+    def _tell(self, observations: Sequence[Observation]) -> None:
+        genes = np.array([o.genes for o in observations], np.int16)
         values = [np.nan if o.value is None else o.value for o in observations]
         accuracy = np.array(values, np.float64)
         objectives = self.problem.objectives(genes, accuracy)
@@ -311,10 +308,12 @@ class _Search:
 
     def _progress(self) -> Progress:
         return Progress(
-            evaluations=len(self.observations),
+            evaluations=len(self.evaluations.observations),
             total=self.total,
-            failed=sum(o.status == "failed" for o in self.observations),
-            reused=self.reused,
+            failed=self.evaluations.failed,
+            reused=self.evaluations.reused,
+            pending=self.evaluations.pending,
+            by_worker=dict(self.evaluations.by_worker),
             best_accuracy=self.best_accuracy,
             hypervolume=self.recorder.latest,
             seconds=time.monotonic() - self.began,
@@ -323,55 +322,11 @@ class _Search:
     def _result(self) -> SearchResult:
         guided = self.strategy if isinstance(self.strategy, PredictorGuided) else None
         return SearchResult(
-            observations=tuple(self.observations),
+            observations=tuple(self.evaluations.observations),
             history=self.recorder.history(),
             feasibility=self.feasibility,
             predictor=guided.predictor if guided else None,
             quality=guided.quality if guided else None,
-            reused=self.reused,
+            reused=self.evaluations.reused,
             strategy=type(self.strategy).__name__,
         )
-
-
-def _recorded(problem: Problem, ledger: Ledger | None) -> dict[tuple[int, ...], Observation]:
-    """What the ledger already has of this problem, by genes.
-
-    Raises:
-        BadInputError: It has observations of another space or with other weights.
-    """
-    found: dict[tuple[int, ...], Observation] = {}
-    if ledger is None:
-        return found
-    evaluator = problem.accuracy
-    for observation in ledger.observations(metric=evaluator.metric, target=""):
-        for name, got, own in (
-            ("space", observation.space_hash, problem.space.hash),
-            ("weights", observation.weights_hash, evaluator.weights_hash),
-        ):
-            if got != own:
-                raise BadInputError(
-                    f"the ledger {ledger.location} holds {evaluator.metric} of another {name} "
-                    f"({name} hash {got or 'unknown'}, this problem's is {own}); search with a "
-                    "fresh ledger, or with what that one was made with"
-                )
-        found.setdefault(observation.genes, observation)
-    return found
-
-
-def _measured(
-    problem: Problem, recorded: Mapping[tuple[int, ...], Observation]
-) -> dict[tuple[int, ...], Measured]:
-    """The results of an earlier search by network, which is the genes without the platform."""
-    if not recorded:
-        return {}
-    networks = problem.space.without_platform(np.array(list(recorded), np.int16))
-    found: dict[tuple[int, ...], Measured] = {}
-    for row, observation in zip(networks.tolist(), recorded.values(), strict=True):
-        result = Measured(
-            value=observation.value,
-            dispersion=observation.dispersion,
-            status=observation.status,
-            reason=observation.reason,
-        )
-        found.setdefault(tuple(row), result)
-    return found

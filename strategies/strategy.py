@@ -111,6 +111,17 @@ class Strategy(ABC):
         self._pending = np.concatenate([self._pending, asked])
         return asked
 
+    def expect(self, genes: Genes) -> None:
+        """Takes rows for pending that others chose, so that they are not proposed meanwhile.
+
+        Rows that are known already are left as they are.
+
+        Raises:
+            BadInputError: Genes that are none of the space.
+        """
+        rows = self.space.gene_space.check(genes)
+        self._pending = np.concatenate([self._pending, rows[self._known.add(rows)]])
+
     def tell(self, genes: Genes, objectives: Floats, violations: Floats | None = None) -> None:
         """Takes in what became of some rows, asked for or not; a refused call changes nothing.
 

@@ -12,7 +12,7 @@ Everything random is drawn from the generator that is given, on its device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,13 @@ from supernet.augment_draws import rectangle, uniform
 from supernet.augment_mixing import cutmix, mixup
 from supernet.augment_operations import random_operations
 
+GROWS_FOR = 20
+"""Passes over the training images in which a recipe's default augmentation reaches its amounts."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How a recipe changes the training images; the default moves, turns and scales a little.
+    """How a recipe changes the training images; by itself it moves, turns and scales a little.
 
     Applied in this order: geometry, crop, operations, erasing, mixing.
 
@@ -77,6 +80,22 @@ class Augmentation:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise BadInputError(f"{name} must be a whole number >= 0, got {value}")
+
+    @staticmethod
+    def growing(epoch: int) -> Augmentation:
+        """The default of a recipe in a pass over the images, counted from 0.
+
+        Shift, turn and scale are `epoch / GROWS_FOR` of their amounts, and all of them from then
+        on. Geometry keeps a network from learning images by heart. Until it has seen them many
+        times there is nothing to keep it from, and pictures that move are only harder to learn.
+        """
+        return Augmentation().weakened(min(1.0, epoch / GROWS_FOR))
+
+    def weakened(self, share: float) -> Augmentation:
+        """The same with a share of its shift, turn and change of size."""
+        return replace(
+            self, shift=share * self.shift, degrees=share * self.degrees, scale=share * self.scale
+        )
 
     @property
     def is_mixing(self) -> bool:

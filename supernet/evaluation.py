@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from supernet.subnet import Subnet
 from supernet.supernet import ArchitectureLike, Supernet
 from supernet.threads import intra_op_threads, threads_each
 from supernet.training import check_data
+
+if TYPE_CHECKING:
+    from supernet.worker_evaluation import SupernetRecipe
 
 
 @torch.no_grad()
@@ -78,7 +82,7 @@ class SupernetEvaluator:
         self.weights_hash = supernet.weights_hash()
         self._lock = Lock()
         self._statistics: OrderedDict[Graph, Statistics] = OrderedDict()
-        self._batches = calibration(data, batches, batch_size)
+        self.batches = calibration(data, batches, batch_size)
 
     def statistics(self, architecture: ArchitectureLike) -> Statistics:
         """The subnet's batch-norm statistics on training images; recent ones are remembered."""
@@ -86,7 +90,7 @@ class SupernetEvaluator:
         with self._lock:
             known = self._statistics.get(graph)
         if known is None:
-            known = self.supernet.recalibrate(graph, self._batches)
+            known = self.supernet.recalibrate(graph, self.batches)
             with self._lock:
                 self._statistics[graph] = known
                 while len(self._statistics) > MOST_REMEMBERED:
@@ -108,6 +112,12 @@ class SupernetEvaluator:
         value = accuracy(self.subnet(self.supernet.space.graph(row)), self.data.validation)
         error = standard_error(value, len(self.data.validation))
         return Measured(value=value, dispersion=error, seconds=time.perf_counter() - start)
+
+    def shipment(self) -> tuple[SupernetRecipe, dict[str, Any]]:
+        """A recipe and the arrays it needs, for workers in other processes."""
+        from supernet.worker_evaluation import shipment
+
+        return shipment(self)
 
     def test_accuracy(self, architecture: Architecture | Subnet) -> float:
         """Accuracy on the test split: for chosen subnets, after the search."""

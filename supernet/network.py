@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from records import BadInputError, array_hash
 from search_spaces import Graph, Layer
+from supernet.cut import LayerCut, NetworkCut
 from supernet.elastic import ELASTIC, ElasticPrimitive, Weights
 from supernet.noise import Noise, NoisyInputs
 from supernet.subnet import Subnet
@@ -31,22 +32,26 @@ class Operation:
     weights that it is cut from. Where these were moved in memory they are cut anew.
     """
 
-    __slots__ = ("_cut", "_parameters", "_places", "is_norm", "layer", "primitive", "sources")
+    __slots__ = (
+        "_cut", "_is_slice", "_parameters", "_places", "is_norm", "layer", "leaves", "primitive",
+        "sources",
+    )  # fmt: skip
 
     def __init__(self, layer: Layer, primitive: ElasticPrimitive) -> None:
         self.layer = layer
         self.primitive = primitive
         self.sources = layer.inputs
         self.is_norm = layer.operator == "batch_norm"
-        sliced = primitive.is_slice(layer)
-        self._parameters = tuple(primitive.parameters()) if sliced else None
+        self._parameters = tuple(primitive.parameters())
+        self._is_slice = primitive.is_slice(layer)
         self._places: list[int] = []
         self._cut: Weights = {}
+        self.leaves = LayerCut(layer, primitive, self._parameters)
 
     def weights(self) -> Weights:
         """The layer's weights."""
         parameters = self._parameters
-        if parameters is None or torch.is_grad_enabled():
+        if not self._is_slice or torch.is_grad_enabled():
             return self.primitive.weights(self.layer)
         places = [p.data_ptr() for p in parameters]
         if places != self._places:
@@ -91,6 +96,7 @@ class ElasticNetwork(nn.Module):
         *,
         noise: Noise | None = None,
         seen: dict[str, list[tuple[Tensor, Tensor]]] | None = None,
+        cut: NetworkCut | None = None,
     ) -> Tensor:
         """Logits `n x classes` of the network of a graph.
 
@@ -101,6 +107,7 @@ class ElasticNetwork(nn.Module):
             noise: Regularisation in training.
             seen: Collects mean and variance of every batch norm's input, which then normalises
                 with them.
+            cut: The network's weights; cut out of the shared ones unless given.
         """
         first = graph.layers[0]
         if images.shape[1:] != (first.channels, first.height, first.width):
@@ -110,10 +117,10 @@ class ElasticNetwork(nn.Module):
             )
         outputs = [images]
         noisy = None if noise is None else NoisyInputs(noise, graph)
-        for operation in self._plan(graph):
+        for place, operation in enumerate(self._plan(graph)):
             layer, primitive = operation.layer, operation.primitive
             inputs = [outputs[i] for i in operation.sources]
-            weights = operation.weights()
+            weights = operation.weights() if cut is None else cut.weights[place]
             if operation.is_norm:
                 if statistics and layer.name in statistics:
                     weights = {**weights, **statistics[layer.name]}
@@ -125,6 +132,10 @@ class ElasticNetwork(nn.Module):
                 inputs = noisy(len(outputs), inputs)
             outputs.append(primitive.run(layer, inputs, weights))
         return outputs[-1]
+
+    def cut(self, graph: Graph) -> NetworkCut:
+        """The weights of the network of a graph as leaves of autograd."""
+        return NetworkCut([operation.leaves for operation in self._plan(graph)])
 
     def program(self, graph: Graph) -> Callable[[Tensor], Tensor]:
         """The network of a graph as a function from images to logits, for `torch.compile`.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latency_models import MeasuredCostModel
+from latency_models import CostModel, MeasuredCostModel
 from search_spaces import Dim, Genes, NetworkBuilder, SearchSpace
 
 MULTIPLIERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
@@ -42,7 +42,7 @@ class Scaled(SearchSpace):
         return f"{self.label} x{self.multipliers[int(row[0])]:g}"
 
 
-def scaled_to(costs: MeasuredCostModel, latency_ms: float) -> Genes:
+def scaled_to(costs: CostModel, latency_ms: float) -> Genes:
     """The genes of the size whose measured latency is nearest, as a ratio.
 
     Args:
@@ -50,8 +50,11 @@ def scaled_to(costs: MeasuredCostModel, latency_ms: float) -> Genes:
             was timed, the predicted latencies count.
         latency_ms: The latency to match.
     """
-    rows = costs.genes if len(costs.genes) else np.unique(costs.space.enumerate(), axis=0)
-    latencies = costs.measured_ms if len(costs.genes) else costs.latency_ms(rows)
+    if isinstance(costs, MeasuredCostModel) and len(costs.genes):
+        rows, latencies = costs.genes, costs.measured_ms
+    else:
+        rows = np.unique(costs.space.enumerate(), axis=0)
+        latencies = costs.latency_ms(rows)
     index = nearest_size(latencies, latency_ms)
     assert index is not None  # without a bound one is always nearest
     return np.asarray(rows[index])

@@ -29,6 +29,8 @@ LONG = (
     "accuracy_predictors",
     "zero_cost",
     "tabular_search",
+    "large_space",
+    "default_strategy",
     "supernet_quality",
     "hand_made",
 )

@@ -2,8 +2,9 @@
 
 For each table, number of training rows and seed: Kendall's tau between prediction and accuracy
 over all rows that were not trained on. `stacked` is `predictors.StackedPredictor`, as
-`python -m experiments.accuracy_transfer` uses it, `boosted` is `predictors.BoostedTrees`; peers
-are scikit-learn's Gaussian process, random forest and gradient boosting on one-hot genes, and the
+`python -m experiments.accuracy_transfer` uses it, `boosted` is `predictors.BoostedTrees`,
+`pretrained` is `predictors.PretrainedPredictor` on the statistics that it has by itself; peers are
+scikit-learn's Gaussian process, random forest and gradient boosting on one-hot genes, and the
 order by multiply-accumulates, which needs no training at all. Rows are drawn at random; the seeds
 are the same for all. The interval of the mean over seeds is 1.96 standard errors either way.
 """
@@ -11,7 +12,7 @@ are the same for all. The interval of the mean over seeds is 1.96 standard error
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,16 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from experiments.accuracy_tables import AccuracyTable, read_accuracy_table
 from experiments.benchmarks.harness import benchmark_main, show
-from predictors import BoostedTrees, StackedPredictor, quality, rank_quality
+from predictors import (
+    BoostedTrees,
+    Predictor,
+    PretrainedPredictor,
+    StackedPredictor,
+    quality,
+    rank_quality,
+)
 from records import parse_json, write_json
+from search_spaces import Genes, SearchSpace
 
 Vector = npt.NDArray[np.float64]
 
@@ -35,7 +44,12 @@ TABLES = {
 }
 """For each space the file and the accuracy."""
 
-OWN = ("stacked", "boosted")
+OWN: Mapping[str, Callable[[SearchSpace, int], Predictor]] = {
+    "stacked": lambda space, seed: StackedPredictor(space, seed=seed),
+    "boosted": lambda space, seed: BoostedTrees(space, seed=seed),
+    "pretrained": lambda space, seed: PretrainedPredictor(space, seed=seed),
+}
+"""What makes each of ours, from a space and a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +98,9 @@ def score(
     seen, others = order[:rows], np.sort(order[rows:])
     genes, accuracy = table.genes, table.accuracy
     coverage = None
-    if method == "stacked":
-        model = StackedPredictor(table.space, seed=seed).fit(genes[seen], accuracy[seen])
-        found = model.interval(genes[others])
-        mean = found.mean
-        inside = (accuracy[others] >= found.lower) & (accuracy[others] <= found.upper)
-        coverage = float(inside.mean())
-    elif method == "boosted":
-        trees = BoostedTrees(table.space, seed=seed).fit(genes[seen], accuracy[seen])
-        prediction = trees.predict(genes[others])
-        mean, coverage = prediction.mean, quality(prediction, accuracy[others]).coverage_90
+    if method in OWN:
+        model = OWN[method](table.space, seed).fit(genes[seen], accuracy[seen])
+        mean, coverage = _judged(model, genes[others], accuracy[others])
     elif method == "MACs":
         mean = table.space.layer_table(genes[others]).macs.astype(np.float64)
     else:
@@ -103,6 +110,15 @@ def score(
     return Score(
         space=space, column=column, method=method, rows=rows, seed=seed, tau=tau, coverage=coverage
     )
+
+
+def _judged(model: Predictor, genes: Genes, accuracy: Vector) -> tuple[Vector, float]:
+    """What is predicted, and the share of accuracies inside the 90 % interval."""
+    if isinstance(model, StackedPredictor):
+        found = model.interval(genes)  # its ends need not be equally far away
+        return found.mean, float(((accuracy >= found.lower) & (accuracy <= found.upper)).mean())
+    prediction = model.predict(genes)
+    return prediction.mean, quality(prediction, accuracy).coverage_90
 
 
 def one_hot(table: AccuracyTable) -> Vector:
@@ -116,11 +132,12 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Scores every method that is not scored yet, and shows the means."""
     known = _read_scores(arguments.scores)
     methods = (*arguments.methods,)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     for space in arguments.spaces:
         name, column = TABLES[space]
         column = arguments.accuracy or column
         table = read_accuracy_table(arguments.tables / f"{name}.parquet", space, column)
-        for seed in range(arguments.seeds):
+        for seed in seeds:
             for rows in arguments.rows:
                 for method in methods:
                     key = (space, column, method, rows, seed)
@@ -130,7 +147,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     wanted = [
         s
         for s in known.values()
-        if s.space in arguments.spaces and s.method in methods and s.seed < arguments.seeds
+        if s.space in arguments.spaces and s.method in methods and s.seed in seeds
     ]
     return {"means": [r for space in arguments.spaces for r in _show(space, wanted)]}
 
@@ -155,7 +172,8 @@ def _show(space: str, scores: list[Score]) -> list[dict[str, Any]]:
                 covered += inside
                 records.append({
                     "space": space, "column": column, "method": method, "rows": rows,
-                    "seeds": len(taus), "tau": mean, "half_width": half,
+                    "seeds": len(taus), "tau": mean,
+                    "half_width": None if np.isnan(half) else half,
                     "coverage": float(np.mean(inside)) if inside else None,
                 })  # fmt: skip
             share = f"{np.mean(covered):.0%}" if covered else ""
@@ -196,6 +214,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with nb201.parquet and nb_macro.parquet",
     )
     parser.add_argument("--seeds", type=int, default=10, help="choices of rows")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 50, 100, 200])
     parser.add_argument("--spaces", nargs="+", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)

@@ -2,7 +2,7 @@
 
 A job is named by everything that its result depends on, so an interrupted benchmark continues
 where it stopped, training checkpoints included, and a changed recipe starts anew. Jobs run in
-processes of their own, side by side, one thread each for single networks.
+processes of their own, side by side, one thread each unless a job says otherwise.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Job:
         folder: Where results and checkpoints are kept.
         graph: The single network where it is of no family; `rows` then only names the result.
         keep: Whether a single network is kept with its weights, in `network_folder`.
+        threads: That train a supernet; a single network has one. The result is the same.
     """
 
     family: str
@@ -94,6 +95,7 @@ class Job:
     zero_residuals: bool = False
     graph: Graph | None = None
     keep: bool = False
+    threads: int = 2
 
     @property
     def key(self) -> str:
@@ -111,6 +113,11 @@ class Job:
                 "space": origin,
                 "network": self.rows[0] if self.alone else "all"}  # fmt: skip
         return f"{self.family}-{'alone' if self.alone else 'supernet'}-{content_hash(data)[:12]}"
+
+    @property
+    def result(self) -> Path:
+        """Where what was measured is kept."""
+        return self.folder / f"{self.key}.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -157,8 +164,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict[str, Any]]:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Trains, or reads what an earlier run left."""
-    torch.set_num_threads(1 if job.alone else 2)
-    path = job.folder / f"{job.key}.json"
+    torch.set_num_threads(1 if job.alone else job.threads)
+    path = job.result
     known = read_json(path, kind="training") if path.exists() else {"accuracies": {}}
     missing = [row for row in job.rows if _name(row) not in known["accuracies"]]
     if missing or not job.is_kept:

@@ -12,7 +12,12 @@ take long, on `SLOW_DEVICES`, up to 100 evaluations, with at most `SLOW_SEEDS` s
 model is a Matern process on one-hot choices, its candidates are all cells. A peer that evaluates a
 cell again is not charged for it.
 
-`--scores FILE` keeps each run as a line; a run with the same file goes on where it stopped.
+A mean over all searches has a 95 % interval by the bootstrap over devices (Efron & Tibshirani, An
+introduction to the bootstrap, 1993): these are drawn anew, each with all its searches. So it says
+how far another choice of devices and seeds might have moved the mean.
+
+`--scores FILE` keeps each run as a line; a run with the same file goes on where it stopped. Lines
+of ours say by which settings they were made, and are left out and run anew where these are others.
 
     python -m experiments.benchmarks.tabular_search TABLES_FOLDER --scores FILE [--seeds 10]
 """
@@ -36,7 +41,8 @@ from experiments.benchmarks.harness import benchmark_main, show
 from experiments.benchmarks.tabular_peers import PEERS, Evaluate
 from experiments.latency_tables import device_columns
 from experiments.search_tables import SearchTable, read_search_table
-from experiments.tabular_search import search_table
+from experiments.tabular_search import search_table, settings
+from records import content_hash, generator
 from strategies import hypervolume, is_non_dominated
 
 POINTS = (25, 50, 100, 200)
@@ -47,7 +53,10 @@ SLOW_BUDGET = 100
 OURS = {"ours, latency known": True, "ours, latency learned": False}
 ACCURACY = "cifar100_acc"
 
+_DRAWS = 4000
+
 Rows = list[int]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,8 @@ class Score:
         device: The latency column.
         seed: The seed.
         shares: The share of the true front's hypervolume after each of `POINTS` that was reached.
-        seconds: The time of one suggestion, on average.
+        seconds: The processor time of one suggestion, on average.
+        settings: Of ours, what tells its settings from others (`settings_key`); else empty.
     """
 
     method: str
@@ -67,6 +77,15 @@ class Score:
     seed: int
     shares: tuple[float, ...]
     seconds: float
+    settings: str = ""
+
+
+def settings_key(table: SearchTable, method: str) -> str:
+    """What tells the settings that a method of ours has now from others; empty for a peer."""
+    if method not in OURS:
+        return ""
+    text = settings(table, latency_known=OURS[method])
+    return content_hash(text)[:12]
 
 
 def share_of_front(table: SearchTable) -> Callable[[Sequence[int]], float]:
@@ -81,15 +100,22 @@ def share_of_front(table: SearchTable) -> Callable[[Sequence[int]], float]:
 
 def search_once(table: SearchTable, method: str, device: str, seed: int, budget: int) -> Score:
     """Runs one method once."""
-    began = time.perf_counter()
+    began = time.process_time()
     if method in OURS:
         rows = search_table(table, latency_known=OURS[method], budget=budget, seed=seed)
     else:
         rows = distinct_rows(table, PEERS[method], budget, seed)
-    seconds = (time.perf_counter() - began) / len(rows)
+    seconds = (time.process_time() - began) / len(rows)
     share = share_of_front(table)
     shares = tuple(share(rows[:point]) for point in POINTS if point <= len(rows))
-    return Score(method=method, device=device, seed=seed, shares=shares, seconds=seconds)
+    return Score(
+        method=method,
+        device=device,
+        seed=seed,
+        shares=shares,
+        seconds=seconds,
+        settings=settings_key(table, method),
+    )
 
 
 class _BudgetSpentError(Exception):
@@ -119,7 +145,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Runs what is missing, and shows means over devices and seeds."""
     path = arguments.tables / "nb201.parquet"
     devices = arguments.devices or list(device_columns(path))
-    kept = _read_scores(arguments.scores)
+    first = read_search_table(path, "nb201", ACCURACY, devices[0])
+    keys = {method: settings_key(first, method) for method in (*OURS, *PEERS)}
+    kept = [s for s in _read_scores(arguments.scores) if s.settings == keys.get(s.method)]
     if importlib.util.find_spec("botorch") is None:
         print("BoTorch is not installed: it is left out")
     for seed in range(arguments.seeds):
@@ -163,21 +191,50 @@ def _show(scores: Sequence[Score], title: str) -> list[dict[str, Any]]:
         mine = [s for s in scores if s.method == method]
         reached = min(len(s.shares) for s in mine)
         shares = np.array([s.shares[:reached] for s in mine])
+        of = [s.device for s in mine]
+        points = [str(point) for point in POINTS]
         records.append({
             "method": method,
             "searches": len(mine),
-            "share": dict(zip(POINTS, shares.mean(axis=0).tolist(), strict=False)),
-            "least": dict(zip(POINTS, shares.min(axis=0).tolist(), strict=False)),
+            "share": dict(zip(points, shares.mean(axis=0).tolist(), strict=False)),
+            "interval": dict(zip(points, intervals(shares, of).tolist(), strict=False)),
+            "least": dict(zip(points, shares.min(axis=0).tolist(), strict=False)),
             "seconds": float(np.mean([s.seconds for s in mine])),
         })  # fmt: skip
     lines = []
     for r in records:
-        cells = [f"{r['share'][p]:.3f} ({r['least'][p]:.3f})" for p in r["share"]]
+        cells = [
+            f"{r['share'][p]:.3f} ({low:.3f}-{high:.3f}) {r['least'][p]:.3f}"
+            for p, (low, high) in r["interval"].items()
+        ]
         cells += [""] * (len(POINTS) - len(cells))
         lines.append([r["method"], r["searches"], *cells, f"{r['seconds']:.3f}"])
-    head = ["method", "searches", *(f"{p} (least)" for p in POINTS), "s a suggestion"]
+    head = ["method", "searches", *(f"{p}: mean (95 %) least" for p in POINTS), "s a suggestion"]
     show(f"share of the front's hypervolume, {title}", head, lines)
     return records
+
+
+def intervals(shares: npt.NDArray[np.float64], devices: Sequence[str]) -> Floats:
+    """95 % intervals of the means of the columns, by the bootstrap over devices.
+
+    Args:
+        shares: A row for each search.
+        devices: The device of each row. Where all are one, its searches are drawn instead.
+
+    Returns:
+        A row of (low, high) for each column.
+    """
+    known = sorted(set(devices))
+    place = np.array([known.index(device) for device in devices])
+    if len(known) == 1:
+        place = np.arange(len(shares))
+    units = int(place.max()) + 1
+    sums = np.zeros((units, shares.shape[1]))
+    np.add.at(sums, place, shares)
+    counts = np.bincount(place, minlength=units)
+    drawn = generator(0, "bootstrap of devices").integers(units, size=(_DRAWS, units))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
+    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
 
 
 def _read_scores(path: Path | None) -> list[Score]:

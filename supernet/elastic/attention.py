@@ -51,6 +51,10 @@ class Attention(ElasticPrimitive):
         bias = torch.cat([b.reshape(-1) for _, b in parts])
         return {"weight": weight, "bias": bias}
 
+    def stacks(self, layer: Layer) -> dict[str, list[Tensor]]:
+        parts = self._parts(layer)
+        return {"weight": [w for w, _ in parts], "bias": [b for _, b in parts]}
+
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
         return attention(inputs[0], weights["weight"], weights["bias"], layer)
 

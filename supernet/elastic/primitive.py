@@ -33,6 +33,16 @@ class ElasticPrimitive(nn.Module, ABC):
         """Whether `weights` are slices that share memory with the largest weights."""
         return False
 
+    def stacks(self, layer: Layer) -> Mapping[str, Sequence[Tensor]] | None:
+        """For each weight the slices whose rows are its rows, one slice after the other.
+
+        Their gradients then go straight to their places. None, the default for all but slices,
+        where the weights are made in another way; the way back is then left to autograd.
+        """
+        if not self.is_slice(layer):
+            return None
+        return {name: [weight] for name, weight in self.weights(layer).items()}
+
     @abstractmethod
     def run(self, layer: Layer, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
         """Applies the primitive to inputs of shape `n x C x H x W` or `n x tokens x C`."""

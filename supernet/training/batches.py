@@ -57,7 +57,7 @@ class BatchSource:
         size = min(self.recipe.batch_size, len(self.data.train))
         rows = self._order[place * size : (place + 1) * size]
         images, targets = self.data.train.images[rows], self.data.train.labels[rows]
-        augmentation = self.recipe.augmentation
+        augmentation = self.recipe.augmentation(epoch)
         if augmentation is not None:
             noise = torch.Generator().manual_seed(torch_seed(self.seed, "augment", step))
             images, targets = augmentation.apply(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from supernet.cut import Piece
 from supernet.training.members import check_share
 
 Gradients: TypeAlias = list[Tensor | None]
@@ -107,21 +108,21 @@ def added(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> Gr
 
 
 class GradientSum:
-    """Gradients of one network, added up in the order in which they come.
+    """Gradients of the same tensors, added up in the order in which they come.
 
-    The first gradient of a weight is taken as it is and never written to, for it may share memory
+    The first gradient of a tensor is taken as it is and never written to, for it may share memory
     with others; the sum of the first two is new, and all further ones are added to it in place.
 
     Args:
-        parameters: How many weights there are.
+        tensors: How many there are.
     """
 
-    def __init__(self, parameters: int) -> None:
-        self.total: Gradients = [None] * parameters
-        self._is_own = [False] * parameters
+    def __init__(self, tensors: int) -> None:
+        self.total: Gradients = [None] * tensors
+        self._is_own = [False] * tensors
 
     def add(self, gradients: Gradients) -> None:
-        """Adds one gradient for each weight."""
+        """Adds one gradient for each tensor."""
         own: list[tuple[Tensor, Tensor]] = []
         new: list[tuple[int, Tensor, Tensor]] = []
         for k, (total, gradient) in enumerate(zip(self.total, gradients, strict=True)):
@@ -140,12 +141,41 @@ class GradientSum:
             for (k, _, _), value in zip(new, sums, strict=True):
                 self.total[k], self._is_own[k] = value, True
 
-    def is_finite(self) -> Tensor:
-        """Whether all sums are finite and have a finite norm, as a tensor without dimensions."""
-        present = [g for g in self.total if g is not None]
-        if not present:
-            return torch.tensor(True)
-        return torch.stack(torch._foreach_norm(present)).sum().isfinite()
+
+class SharedGradient:
+    """Gradients of networks that share weights, added up in the order in which they come.
+
+    The first gradient of a whole weight is taken as it is and never written to; a sum lies in
+    memory as its weight does, so that slices have the same place in both.
+
+    Args:
+        numbers: The place of each of the shared weights in the sum.
+    """
+
+    def __init__(self, numbers: Mapping[nn.Parameter, int]) -> None:
+        self.total: Gradients = [None] * len(numbers)
+        self._is_own = [False] * len(numbers)
+        self._numbers = numbers
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        """Adds the gradient of a network."""
+        into: list[Tensor] = []
+        added: list[Tensor] = []
+        for piece in pieces:
+            k = self._numbers[piece.parameter]
+            total = self.total[k]
+            if total is None and piece.geometry is None:
+                self.total[k] = piece.gradient
+                continue
+            if total is None:
+                total = torch.zeros_like(piece.parameter, requires_grad=False)
+            elif not self._is_own[k]:
+                total = torch.empty_like(piece.parameter, requires_grad=False).copy_(total)
+            self.total[k], self._is_own[k] = total, True
+            into.append(total if piece.geometry is None else total.as_strided(*piece.geometry))
+            added.append(piece.gradient)
+        if into:
+            torch._foreach_add_(into, added)
 
     def divided(self, factor: float) -> Gradients:
         """The sums divided by a number, each in memory of its own, so that it can be changed."""
@@ -153,6 +183,13 @@ class GradientSum:
             g if g is None or (is_own and factor == 1) else g / factor
             for g, is_own in zip(self.total, self._is_own, strict=True)
         ]
+
+
+def is_finite(pieces: Sequence[Piece]) -> Tensor:
+    """Whether all gradients are finite and have a finite norm, as a tensor without dimensions."""
+    if not pieces:
+        return torch.tensor(True)
+    return torch.stack(torch._foreach_norm([p.gradient for p in pieces])).sum().isfinite()
 
 
 def cosine(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> float:

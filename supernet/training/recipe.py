@@ -56,7 +56,9 @@ class Recipe:
             et al., ECCV 2020), if the step trains it, or for `all`.
         ema: Decay of an exponential moving average of the weights, which replaces them at the end
             of training; None for none.
-        augment: How images are changed; True for the default, False for not at all.
+        augment: How images are changed. True for the default, geometry that grows with the passes
+            over the images (`Augmentation.growing`); an `Augmentation` is used as given in all
+            of them; False for not at all.
         precision: Of activations in forward and backward passes; weights and updates are fp32.
         spike_factor: A member whose loss is so many times its usual one is dropped; above 1.
     """
@@ -115,12 +117,11 @@ class Recipe:
         if max(self.drop_path, self.dropout) == 1 or self.ema == 1:
             raise BadInputError("drop_path, dropout and ema must be below 1")
 
-    @property
-    def augmentation(self) -> Augmentation | None:
-        """How images are changed, None for not at all."""
+    def augmentation(self, epoch: int) -> Augmentation | None:
+        """How images are changed in a pass over them, counted from 0; None for not at all."""
         if isinstance(self.augment, Augmentation):
             return self.augment
-        return Augmentation() if self.augment else None
+        return Augmentation.growing(epoch) if self.augment else None
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON-ready values; a part is its class's name and its attributes."""

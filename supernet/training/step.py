@@ -12,10 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from records.seeds import torch_seed
+from supernet.cut import NetworkCut, Piece
 from supernet.network import ElasticNetwork
 from supernet.noise import Noise
 from supernet.training.batches import shards_of
-from supernet.training.gradients import Gradients, GradientSum, cosine
+from supernet.training.gradients import (
+    Gradients,
+    GradientSum,
+    SharedGradient,
+    cosine,
+    is_finite,
+)
 from supernet.training.guard import Guard
 from supernet.training.members import Member
 from supernet.training.parallel import Ranks
@@ -94,10 +101,12 @@ class Stepper:
     watch: bool = False
     compiled: bool = False
     _parameters: list[nn.Parameter] = field(init=False)
+    _numbers: dict[nn.Parameter, int] = field(init=False)
     _programs: dict[bytes, Callable[[Tensor], Tensor]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._parameters = list(self.network.parameters())
+        self._numbers = {p: k for k, p in enumerate(self._parameters)}
 
     def __call__(
         self,
@@ -126,7 +135,7 @@ class Stepper:
         members had when it was their turn.
         """
         parts = self._parts(images, targets)
-        largest, others = self._sum(), self._sum()
+        largest, others = (GradientSum(len(self._parameters)) for _ in range(2))
         for place, member in enumerate(members):
             outcome = self._together([(place, member)], parts, step, progress)
             if self.watch and outcome.gradients is not None:
@@ -144,18 +153,18 @@ class Stepper:
         progress: float,
     ) -> Outcome:
         """Losses and gradient of members, each with its place in the step."""
-        largest, others = self._sum(), self._sum()
+        largest, others = (SharedGradient(self._numbers) for _ in range(2))
         apart = self.watch or self.recipe.gradients.needs_both
         losses: list[float] = []
         finite: list[bool] = []
         kept: list[bool] = []
         for place, member in members:
-            loss, gradient, is_finite = self._train(member, parts, step, place)
+            loss, pieces, is_good = self._train(member, parts, step, place)
             losses.append(loss)
-            finite.append(is_finite)
-            kept.append(is_finite and self.guard.accepts(member.role, loss))
+            finite.append(is_good)
+            kept.append(is_good and self.guard.accepts(member.role, loss))
             if kept[-1]:
-                (largest if apart and member.role == "largest" else others).add(gradient.total)
+                (largest if apart and member.role == "largest" else others).add(pieces)
             else:
                 for part in parts:
                     part.predictions[-1] = None  # whom it would have taught learns the labels
@@ -176,39 +185,49 @@ class Stepper:
         shards = shards_of(images, targets, self.recipe)
         return [_Part(k, *shards[k]) for k in self.ranks.own(len(shards))]
 
-    def _sum(self) -> GradientSum:
-        return GradientSum(len(self._parameters))
-
     def _train(
         self, member: Member, parts: Sequence[_Part], step: int, place: int
-    ) -> tuple[float, GradientSum, bool]:
+    ) -> tuple[float, list[Piece], bool]:
         """A member's mean loss over all shards, its gradient on this rank's, if all is finite."""
+        cut = None if self._is_compiled(member) else self.network.cut(member.graph)
 
         def on_shard(part: _Part) -> _Result:
-            return self._on_shard(member, part, self._noise(member, step, place, part.number))
+            noise = self._noise(member, step, place, part.number)
+            return self._on_shard(member, cut, part, noise)
 
         run = map if self.pool is None else self.pool.map
         results: Iterable[_Result] = run(on_shard, parts)
-        gradient = self._sum()
+        gradient = GradientSum(len(self._parameters if cut is None else cut.leaves))
         losses: list[Tensor] = []
         for part, result in zip(parts, results, strict=True):
             gradient.add(result.gradients)
             losses.append(result.loss)
             part.predictions.append(result.prediction)
+        if cut is not None:
+            pieces = cut.pull_back(gradient.total)
+        else:
+            pairs = zip(self._parameters, gradient.total, strict=True)
+            pieces = [Piece(p, None, g) for p, g in pairs if g is not None]
         total = torch.stack(losses).double().sum()
-        bad = 1 - gradient.is_finite().to(total)
+        bad = 1 - is_finite(pieces).to(total)
         loss, wrong = self.ranks.sum(torch.stack([total, bad])).tolist()
         loss /= self.recipe.shards
-        return loss, gradient, wrong == 0 and math.isfinite(loss)
+        return loss, pieces, wrong == 0 and math.isfinite(loss)
 
-    def _on_shard(self, member: Member, part: _Part, noise: Noise | None) -> _Result:
+    def _on_shard(
+        self, member: Member, cut: NetworkCut | None, part: _Part, noise: Noise | None
+    ) -> _Result:
         """A member's loss and scaled gradient on one shard, and what it predicts."""
         with autocast(self.recipe.precision, part.images.device):
-            logits = self._forward(member, part.images, noise)
+            if cut is None:
+                logits = self._program(member)(part.images)
+            else:
+                logits = self.network.run(part.images, member.graph, noise=noise, cut=cut)
         logits = logits.float()
         loss = self._loss(member, part, logits)
         scale = self.scale.value / self.recipe.shards
-        gradients = torch.autograd.grad(loss * scale, self._parameters, allow_unused=True)
+        leaves = self._parameters if cut is None else cut.leaves
+        gradients = torch.autograd.grad(loss * scale, leaves, allow_unused=True)
         return _Result(loss.detach(), list(gradients), logits.detach().softmax(dim=1))
 
     def _loss(self, member: Member, part: _Part, logits: Tensor) -> Tensor:
@@ -226,26 +245,30 @@ class Stepper:
             part.outside = said.float().softmax(dim=1)
         return loss + self.teacher_weight * distillation.loss(logits, part.outside)
 
-    def _forward(self, member: Member, images: Tensor, noise: Noise | None) -> Tensor:
-        """Logits; the largest and smallest networks without noise are compiled if asked for."""
-        if not self.compiled or member.role == "random" or noise is not None:
-            return self.network.run(images, member.graph, noise=noise)
+    def _is_compiled(self, member: Member) -> bool:
+        """Whether a member runs through `torch.compile`: no random one, none with noise."""
+        return self.compiled and member.role != "random" and not self._is_regularised(member)
+
+    def _program(self, member: Member) -> Callable[[Tensor], Tensor]:
+        """The compiled network of a member."""
         key = b"" if member.genes is None else member.genes.tobytes()
         if key not in self._programs:
             self._programs[key] = torch.compile(self.network.program(member.graph))
-        return self._programs[key](images)
+        return self._programs[key]
+
+    def _is_regularised(self, member: Member) -> bool:
+        recipe = self.recipe
+        has_noise = recipe.drop_path > 0 or recipe.dropout > 0
+        return has_noise and (recipe.regularise == "all" or member.role == "largest")
 
     def _noise(self, member: Member, step: int, place: int, shard: int) -> Noise | None:
         """The regularisation of a member on a shard: a function of (seed, step)."""
-        recipe = self.recipe
-        if recipe.drop_path == recipe.dropout == 0:
-            return None
-        if recipe.regularise == "largest" and member.role != "largest":
+        if not self._is_regularised(member):
             return None
         seed = torch_seed(self.seed, "noise", step, place, shard)
         return Noise(
-            drop_path=recipe.drop_path,
-            dropout=recipe.dropout,
+            drop_path=self.recipe.drop_path,
+            dropout=self.recipe.dropout,
             generator=torch.Generator().manual_seed(seed),
         )
 

@@ -33,14 +33,11 @@ def test_an_option_out_of_range_names_itself_and_what_is_allowed(name, value, sa
         QuickstartConfig(**{name: value})
 
 
-def test_limits_hold_for_one_target_and_kib_become_bytes():
+def test_limits_are_by_metric_and_kib_become_bytes():
     config = QuickstartConfig(max_latency_ms=2.0, max_memory_kb=10.0)
 
-    assert config.limits("board") == {
-        ("latency_ms", "board"): 2.0,
-        ("peak_memory_bytes", "board"): 10240.0,
-    }
-    assert QuickstartConfig().limits("board") == {}
+    assert config.limits == {"latency_ms": 2.0, "peak_memory_bytes": 10240.0}
+    assert QuickstartConfig().limits == {}
 
 
 def test_epochs_follow_the_dataset_and_are_kept_as_a_number():

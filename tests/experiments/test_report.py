@@ -472,3 +472,47 @@ def test_a_network_is_crossed_out_where_its_own_target_forbids_it():
     assert not keeps_limits(network, "b")
     assert not keeps_limits({"feasible": False}, "a")
     assert keeps_limits({}, "a")
+
+
+def untimed(front, target, source="predicted: fitted to 20 networks"):
+    """The front with files of one target that were not timed."""
+    changed = copy.deepcopy(front)
+    for point in changed["points"]:
+        if point["target"] == target:
+            point["measured"] = {"latency_ms": None}
+            point["latency_error"] = None
+            point["predicted"]["latency_source"] = source
+            point["predicted"]["latency_interval_90_ms"] = None
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [("predicted: fitted to 20 networks", "predicted"), ("modelled: roofline", "modelled")],
+)
+def test_what_was_not_timed_is_called_by_how_it_is_known(front, source, word):
+    changed = untimed(front, "local-t1-b1", source)
+    text = Page(report_html(changed)).text
+    assert "6 became files, timed on local-t1-b16 alone" in text
+    assert f"[96.5, 99.7] on the test split at 0.0861 ms {word}." in text
+    assert f"The limit of 0.09 ms latency is kept by 3 of 3 files, {word}." in text
+    assert "– measured" not in text
+    assert "No runner reaches the target, so the files were not timed." in text
+    assert f"validation accuracy and {word} latency" in text
+    nothing = untimed(changed, "local-t1-b16")
+    assert "6 became files, none of them timed on its target" in Page(report_html(nothing)).text
+
+
+def test_many_targets_are_listed_as_a_sentence_has_them(front):
+    changed = copy.deepcopy(front)
+    changed["targets"].append({"name": "third"})
+    html = report_html(changed)
+    title = re.search(r"<h1>(.*?)</h1>", html).group(1).replace("&#8209;", "-")
+    assert title.endswith("on local-t1-b1, local-t1-b16 and third")
+
+
+def test_weights_are_shown_where_they_differ():
+    front = a_front()
+    assert "weights" not in compromise_section(read_front(front))
+    front["compromise"]["weights"] = {"local-t1-b1": 2.0, "local-t1-b16": 1.0}
+    assert "weights: local-t1-b1 2, local-t1-b16 1" in compromise_section(read_front(front))

@@ -22,7 +22,7 @@ runs = importlib.util.module_from_spec(spec)
 sys.modules["runs"] = runs
 spec.loader.exec_module(runs)
 from functools import partial
-from experiments import quickstart
+from experiments import quickstart, quickstart_files
 from experiments.cli import run
 from supernet import SupernetEvaluator, training
 
@@ -42,7 +42,7 @@ if sys.argv[2] == "train":
 elif sys.argv[2] == "search":
     pause_at(SupernetEvaluator, "evaluate", 2)
 else:
-    pause_at(quickstart, "write_bundle", 4)
+    pause_at(quickstart_files, "write_bundle", 4)
 with runs.timed_by_formula():
     run(sys.argv[3:])
 """

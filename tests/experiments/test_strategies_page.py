@@ -25,7 +25,7 @@ def _one_thread():
 @pytest.mark.usefixtures("_one_thread")
 def test_every_block_runs_and_what_the_page_says_holds(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names: dict[str, object] = {"__name__": "__docs__"}
     for i, block in enumerate(blocks):
         exec(compile(block, f"strategies.md, block {i}", "exec", dont_inherit=True), names)
@@ -36,6 +36,10 @@ def test_every_block_runs_and_what_the_page_says_holds(capsys):
     allowed = [names["both"].allows(np.array([n.genes])).all() for n in names["shared"]]
     assert all(allowed)
     assert 1 <= len(allowed) <= 2
+    for point in names["own"]:
+        is_int8 = point.target.endswith("int8")
+        assert (point.architecture["precision"] == "int8") == is_int8
+    assert {point.target for point in names["own"]} == set(names["mixed"].targets)
     assert names["slimming"].waits
     assert names["bisection"].waits
     assert names["distribution"].entropy < ChoiceDistribution.uniform(names["space"]).entropy

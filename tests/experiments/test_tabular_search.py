@@ -249,3 +249,51 @@ def test_the_benchmark_goes_on_where_it_stopped(cells, capsys):
     assert set(again["means"][0]["share"]) == {25}
     assert again["slow"] == []
     assert "share of the front's hypervolume" in capsys.readouterr().out
+
+
+def test_an_interval_is_that_of_means_over_devices():
+    rng = np.random.default_rng(0)
+    of_device = rng.normal(0.9, 0.02, 60)
+    shares = np.repeat(of_device, 3)[:, None] + rng.normal(0, 0.001, (180, 2))
+    devices = np.repeat([f"lat_{i}" for i in range(60)], 3).tolist()
+    half = 1.96 * of_device.std(ddof=1) / np.sqrt(60)
+    for column, (low, high) in zip(shares.T, benchmark.intervals(shares, devices), strict=True):
+        assert low == pytest.approx(column.mean() - half, abs=0.1 * half)
+        assert high == pytest.approx(column.mean() + half, abs=0.1 * half)
+    alone = benchmark.intervals(shares[:3], ["lat_0"] * 3)
+    assert (alone[:, 0] < alone[:, 1]).all()
+    assert (alone[:, 0] >= shares[:3].min(axis=0)).all()
+    np.testing.assert_allclose(benchmark.intervals(shares[:1], ["lat_0"])[0], shares[0, 0])
+
+
+def test_scores_of_other_settings_are_left_out_and_run_anew(cells, monkeypatch, capsys):
+    parser = benchmark.argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    monkeypatch.setattr(benchmark, "POINTS", (9,))
+    scores = cells / "scores.jsonl"
+    methods = ["ours, latency known", "random"]
+    text = ["--scores", str(scores), "--seeds", "1", "--budget", "9", "--devices", "lat_a"]
+    given = parser.parse_args([str(cells), *text, "--methods", *methods])
+
+    def kept():
+        benchmark.run(given)
+        return [json.loads(line) for line in scores.read_text().splitlines()]
+
+    ours, random = kept()
+    assert len(ours["settings"]) == 12
+    assert random["settings"] == ""
+    assert len(kept()) == 2
+    scores.write_text("\n".join(json.dumps(strip(line)) for line in (ours, random)) + "\n")
+    assert [line["method"] for line in kept()] == [*methods, methods[0]]  # it had no settings
+    monkeypatch.setattr("strategies.bayesian.RECIPE", -1)
+    figures = benchmark.run(given)
+    last = json.loads(scores.read_text().splitlines()[-1])
+    assert last["method"] == methods[0]
+    assert last["settings"] not in ("", ours["settings"])
+    assert [record["searches"] for record in figures["means"]] == [1, 1]
+    assert "95 %" in capsys.readouterr().out
+
+
+def strip(line):
+    """A line as it was written before settings were."""
+    return {name: value for name, value in line.items() if name != "settings"}

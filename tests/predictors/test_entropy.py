@@ -7,14 +7,17 @@ import pytest
 
 from predictors import Entropy, entropy, rank_quality
 from search_spaces import CNNSpace, HybridSpace, SearchSpace, ViTSpace
-from search_spaces.blocks import classifier, squeeze_excite
+from search_spaces.blocks import classifier, mbconv, squeeze_excite
 from search_spaces.expression import is_equal
 from search_spaces.standard import NASBench201
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainSpace(SearchSpace):
-    """Three stages: two layers, one layer of chosen kernel, two of which one is depthwise."""
+    """Three stages: two layers, one layer of chosen kernel, two of which one is depthwise.
+
+    One layer of the first mixes positions, that of the second, and both of the third.
+    """
 
     image_size: int = 16
 
@@ -27,7 +30,7 @@ class ChainSpace(SearchSpace):
         x = net.depthwise(x, kernel=3, stride=2, name="d")
         with net.when(is_equal(dead, 1)):
             x = net.zeros(x)
-        return classifier(net, net.conv2d(x, 20, kernel=1, name="e"), self.num_classes)
+        return classifier(net, net.conv2d(x, 20, kernel=3, name="e"), self.num_classes)
 
 
 def of(space, rows):
@@ -37,13 +40,13 @@ def of(space, rows):
 def test_a_chain_has_the_entropy_of_the_papers_formula():
     found = of(ChainSpace(), [[0, 0], [1, 0]])
     for i, kernel in enumerate((3, 5)):
-        widths = [3 * 9, 8, 8 * kernel**2, 12 * 9 / 12, 12]
+        widths = [3 * 9, 8, 8 * kernel**2, 12 * 9 / 12, 12 * 9]
         sums = np.cumsum(np.log(widths)) / 2
         ends = [(16 * 16 * 8, sums[1]), (8 * 8 * 12, sums[2]), (4 * 4 * 20, sums[4])]
         stages = [math.log(size) * total for size, total in ends]
         expected = stages[0] + stages[1] + 8 * stages[2]
         assert found.entropy[i] == pytest.approx(expected, rel=1e-12)
-        spread = np.std([2, 1, 2])
+        spread = np.std([1, 2])  # the first stage is a stem
         assert found.depth_spread[i] == pytest.approx(spread)
         assert found.score[i] == pytest.approx(expected - 10 * math.exp(spread))
         assert found.depth[i] == 5
@@ -57,6 +60,37 @@ def test_weights_of_the_stages_and_of_the_penalty_may_be_others():
     assert plain.score == plain.entropy
     last = entropy(table, last_stage=3, penalty=0).score - plain.score
     assert entropy(table).entropy - plain.score == pytest.approx(last * 7 / 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertedSpace(SearchSpace):
+    """A stem, and three stages of inverted bottlenecks; the depth of the last is chosen."""
+
+    image_size: int = 16
+
+    def build(self, net, images):
+        depth = net.choice("depth", (2, 3, 6))
+        x = net.conv2d(images, 8, kernel=3, stride=2, name="stem")
+        for s, blocks in enumerate((2, 2, 6)):
+            for i in range(blocks):
+                with net.scope(f"stage{s}.block{i}"), net.when(depth > i if s == 2 else True):
+                    x = mbconv(net, x, 8 * 2**s, kernel=3, expansion=4, stride=2 if i == 0 else 1,
+                               shortcut=i > 0)  # fmt: skip
+        return classifier(net, x, self.num_classes)
+
+
+def test_depths_vary_in_blocks_and_without_the_stem():
+    found = of(InvertedSpace(), [[0], [1], [2]])
+    spreads = [np.std([2, 2, depth]) for depth in (2, 3, 6)]
+    np.testing.assert_allclose(found.depth_spread, spreads, atol=1e-6)
+    assert found.depth.tolist() == [19, 22, 31]
+
+
+def test_the_penalty_does_not_outweigh_what_deep_stages_gain():
+    """More blocks are more entropy, and the score says so too."""
+    found = of(InvertedSpace(), [[0], [1], [2]])
+    assert (np.diff(found.score) > 0).all()
+    assert (found.entropy - found.score < 0.1 * found.entropy).all()
 
 
 def test_what_no_path_reaches_has_none():

@@ -7,6 +7,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 from predictors.gaussian_process_fit import (
     Hyperparameters,
+    Pairs,
     Posterior,
     most_likely,
     negative_log_density,
@@ -39,13 +40,14 @@ def test_hyperparameters_survive_their_logarithms():
 
 def test_density_is_that_of_a_normal_distribution_and_its_gradient_the_difference_quotient():
     _, distances, values = drawn(12)
+    pairs = Pairs.of(distances)
     centre = Hyperparameters.typical(2).logarithms()
 
     def density(logarithms):
-        return negative_log_density(logarithms, distances, values, centre)[0]
+        return negative_log_density(logarithms, pairs, values, centre)[0]
 
     at = KNOWN.logarithms()
-    gradient = negative_log_density(at, distances, values, centre)[1]
+    gradient = negative_log_density(at, pairs, values, centre)[1]
     for k in range(len(at)):
         step = 1e-5 * np.eye(len(at))[k]
         quotient = (density(at + step) - density(at - step)) / 2e-5

@@ -12,7 +12,7 @@ from predictors import (
 )
 from predictors.segments import segments
 from records import BadInputError
-from search_spaces import CNNSpace, HybridSpace, ViTSpace
+from search_spaces import CNNSpace, HybridSpace, ViTSpace, WithPlatform, WithPrecision, WithRecipe
 from search_spaces.standard import NASBench201, NASBenchMacro
 from search_spaces.standard.nas_bench_201 import EDGES
 
@@ -196,3 +196,42 @@ def test_segments_of_too_many_paths_are_known_by_their_layers(monkeypatch):
     assert not any(name.startswith("paths") for name in describe.names)
     one, twin = describe([[3, 0, 1, 0, 0, 2], [0, 3, 0, 0, 0, 2]])
     np.testing.assert_array_equal(one, twin)
+
+
+# ---- beside the network -------------------------------------------------------------------------
+
+TWINS = [[3, 0, 1, 0, 0, 2], [0, 3, 0, 0, 0, 2]]
+RECIPE = (("learning_rate", (0.1, 0.2, 0.4)), ("augmentation", ("none", "mixup")))
+
+
+def test_a_recipe_stands_beside_the_columns_of_the_network():
+    space = WithRecipe(base=CELLS, recipe=RECIPE)
+    first = space.trained_by(TWINS, {"learning_rate": 0.1, "augmentation": "none"})
+    other = space.trained_by(TWINS, {"learning_rate": 0.4, "augmentation": "mixup"})
+    one, twin, trained, _ = graph_features(space, np.concatenate([first, other]))
+    np.testing.assert_array_equal(one, twin)
+    known = len(graph_feature_names(CELLS))
+    np.testing.assert_array_equal(one[:known], graph_features(CELLS, TWINS)[0])
+    names = graph_feature_names(space)
+    assert set(graph_feature_groups(space)["numerics"]) == set(range(known, len(names)))
+    differ = {names[j] for j in np.flatnonzero(one != trained)}
+    assert differ == {
+        "learning_rate", "learning_rate=0.1", "learning_rate=0.4", "augmentation=none",
+    }  # fmt: skip
+    np.testing.assert_array_equal(network_hashes(space, first), network_hashes(space, other))
+
+
+def test_precisions_of_one_network_are_told_apart_in_a_listed_space():
+    space = WithPrecision(base=CELLS, precisions=("int8", "fp32"))
+    low, twin = graph_features(space, space.in_precision(TWINS, "int8"))
+    high = graph_features(space, space.in_precision(TWINS, "fp32"))[0]
+    np.testing.assert_array_equal(low, twin)
+    assert (low != high).sum() == 1
+
+
+def test_the_platform_is_no_feature_of_a_network():
+    space = WithPlatform(base=CELLS, platform=(("rows", (8, 16)),))
+    rows = np.array([[3, 0, 1, 0, 0, 2, platform] for platform in (0, 1)])
+    one, other = graph_features(space, rows)
+    np.testing.assert_array_equal(one, other)
+    assert graph_feature_names(space) == graph_feature_names(CELLS)

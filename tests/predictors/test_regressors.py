@@ -4,7 +4,7 @@ from sklearn.kernel_ridge import KernelRidge as Reference
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from predictors.kernel_ridge import KernelRidge, kernel
-from predictors.regressors import BoostedEnsemble, MLPEnsemble, PairwiseRidge
+from predictors.regressors import BoostedEnsemble, MLPEnsemble, PairwiseRidge, PretrainedMLP
 
 
 @parametrize_with_checks(
@@ -12,6 +12,7 @@ from predictors.regressors import BoostedEnsemble, MLPEnsemble, PairwiseRidge
         PairwiseRidge(),
         BoostedEnsemble(members=1, rounds=30, learning_rate=0.2),
         MLPEnsemble(members=1, width=8, steps=30),
+        PretrainedMLP(members=1, width=12, follows=0.1, head=0.1),
     ]
 )
 def test_keeps_scikit_learns_conventions(estimator, check):
@@ -41,7 +42,27 @@ def test_learns_products_better_than_a_line(products, estimator, least):
     assert found > max(least, line)
 
 
-@pytest.mark.parametrize("estimator", [BoostedEnsemble, MLPEnsemble])
+def test_statistics_of_other_rows_help(products):
+    x, y = products
+    seen, others = x[:25], np.random.default_rng(1).standard_normal((400, 5))
+    known = np.stack([others[:, 0] * others[:, 1], others[:, 3] ** 2], axis=1)
+    given = {"unlabelled": others, "statistics": known}
+    plain, pretrained = (
+        PretrainedMLP(members=2, random_state=0, **more).fit(seen, y[:25]).score(x[50:], y[50:])
+        for more in ({}, given)
+    )
+    assert pretrained > max(plain, 0) + 0.3
+
+
+def test_rows_to_pretrain_on_must_fit(products):
+    x, y = products
+    with pytest.raises(ValueError, match="or neither"):
+        PretrainedMLP(unlabelled=x).fit(x, y)
+    with pytest.raises(ValueError, match="3 features, but 5"):
+        PretrainedMLP(unlabelled=x[:, :3], statistics=y).fit(x, y)
+
+
+@pytest.mark.parametrize("estimator", [BoostedEnsemble, MLPEnsemble, PretrainedMLP])
 def test_a_seed_decides_all(products, estimator):
     x, y = products
     first, again, other = (

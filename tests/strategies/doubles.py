@@ -34,12 +34,17 @@ def one_hot(space, genes):
     return np.column_stack(columns).astype(np.float64)
 
 
+def never(row):
+    """No row fails; a function of the module, so that what holds it can be pickled."""
+    return False
+
+
 class FormulaAccuracy:
     """Accuracy grows with log MACs and with some choices, and has noise fixed by the genes."""
 
     metric = "accuracy"
 
-    def __init__(self, space, *, seed=0, noise=0.003, fails=lambda row: False, stop_after=None):
+    def __init__(self, space, *, seed=0, noise=0.003, fails=never, stop_after=None):
         rng = np.random.default_rng(seed)
         self.space = space
         self.weights_hash = f"formula-{seed}"

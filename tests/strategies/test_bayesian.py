@@ -237,3 +237,46 @@ def test_rows_with_equal_features_are_predicted_alike_wherever_they_stand():
     np.testing.assert_allclose(again[0], mean[order])
     np.testing.assert_allclose(again[1], std[order])
     assert np.ptp(mean) > 1
+
+
+def test_settings_tell_apart_what_proposes_otherwise(monkeypatch):
+    problem = macro_problem()
+    texts = [
+        Bayesian(problem, **options).settings
+        for options in ({}, {"seed": 3}, {"learns_latency": True}, {"design_size": 9})
+    ]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+    monkeypatch.setattr("strategies.bayesian.RECIPE", 0)
+    assert Bayesian(problem).settings not in texts
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("learns_latency", [False, True], ids=["known", "learned"])
+def test_networks_without_a_latency_are_borne_and_come_last(learns_latency):
+    rows = np.unique(MACRO.sample(60, np.random.default_rng(7)), axis=0)
+    slow = row_keys(rows)[: 2 * len(rows) // 3]
+
+    class Partly(LayerCost):
+        def predict(self, genes):
+            found = super().predict(genes)["latency_ms"]
+            return {"latency_ms": np.where(np.isin(row_keys(genes), slow), np.inf, found)}
+
+    problem = Problem(MACRO, FormulaAccuracy(MACRO, noise=0.001), [Partly(MACRO)])
+    asked = Problem(MACRO, problem.accuracy, [Unknown(MACRO)]) if learns_latency else problem
+    strategy = Bayesian(asked, candidates=rows, learns_latency=learns_latency)
+    start = rows[[0, 1, *range(len(slow), len(slow) + 6)]]
+    strategy.tell(start, problem.objectives(start, problem.accuracy.values(start)))
+    found, _ = run(strategy, problem, 10)
+    if not learns_latency:
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_equal_latencies_and_a_limit_are_borne():
+    problem = macro_problem()
+    limited = Problem(MACRO, problem.accuracy, [Unknown(MACRO)], {"latency_ms": 1.0})
+    rows = np.unique(MACRO.sample(40, np.random.default_rng(8)), axis=0)
+    strategy = Bayesian(limited, candidates=rows, learns_latency=True)
+    strategy.tell(rows[:9], np.column_stack([np.linspace(0.1, 0.3, 9), np.ones(9)]))
+    assert len(strategy.ask(3)) == 3

@@ -4,12 +4,14 @@ import time
 import numpy as np
 import pytest
 
+from records import BadInputError
 from strategies import (
     InfeasibleConstraintError,
     Problem,
     check_feasible,
     reachable_ranges,
     sample_feasible,
+    search,
 )
 from tests.strategies.doubles import SPACE, TINY, FormulaAccuracy, LayerCost, all_rows
 
@@ -134,3 +136,20 @@ def test_sample_ends_where_nothing_is_feasible():
     p = problem({"latency_ms": 0.001})
     assert len(sample_feasible(p, 5, RNG(0), SPACE.extremes("smallest"))) == 0
     assert len(sample_feasible(p, 5, RNG(0), SPACE.extremes("smallest")[:0])) == 0
+
+
+def test_a_search_takes_what_is_known_and_refuses_what_is_of_another_problem(monkeypatch):
+    p = problem({"latency_ms": 0.3})
+    known = check_feasible(p, seed=3)
+    first = search(p, evaluations=8, seed=3)
+    monkeypatch.setattr("strategies.feasibility.check_feasible", None)  # not looked for again
+    second = search(p, evaluations=8, seed=3, feasibility=known)
+    assert [o.genes for o in second.result.observations] == [
+        o.genes for o in first.result.observations
+    ]
+    assert second.result.feasibility is known
+    tight = problem({"latency_ms": float(p.bounds(known.feasible_genes).min() * 1.01)})
+    others = [tight, problem(costs=[LayerCost(SPACE, "another")]), problem(space=TINY)]
+    for other in others:
+        with pytest.raises(BadInputError, match="of another problem"):
+            search(other, evaluations=8, feasibility=known)

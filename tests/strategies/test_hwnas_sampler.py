@@ -15,8 +15,17 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import TrialState, create_trial
 
 from records import BadInputError
-from strategies import NSGA2, NSGA3, LocalSearch, RandomSearch, RegularizedEvolution
+from strategies import (
+    NSGA2,
+    NSGA3,
+    Bayesian,
+    LocalSearch,
+    PredictorGuided,
+    RandomSearch,
+    RegularizedEvolution,
+)
 from strategies.hwnas_sampler import HwnasSampler
+from strategies.study_problem import study_problem, told_values
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -37,8 +46,9 @@ class TestOptunasSuiteWithOthers(TestOptunasSuite):
             partial(RegularizedEvolution, population_size=4),
             partial(LocalSearch, starts=2),
             RandomSearch,
+            partial(Bayesian, design_size=2, pool_size=50, generations=2),
         ],
-        ids=["nsga3", "regularized", "local", "random"],
+        ids=["nsga3", "regularized", "local", "random", "bayesian"],
     )
     def sampler(self, request):
         return lambda: HwnasSampler(request.param)
@@ -198,7 +208,84 @@ def test_evolution_through_optuna_finds_more_than_random_suggestions():
 def test_a_space_of_parameters_builds_nothing_and_one_part_is_refused():
     study, sampler = study_with(RandomSearch)
     study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=2)
-    with pytest.raises(BadInputError, match="no networks"):
-        sampler._strategy.space.build(None, None)
+    space = sampler._strategy.space
+    rows = space.sample(3, np.random.default_rng(0))
+    assert [layer.operator for layer in space.graph(rows[0]).layers] == ["input"]
+    assert not space.layer_table(rows).macs.any()
     with pytest.raises(BadInputError, match="parts must be at least 2"):
         HwnasSampler(RandomSearch, parts=1)
+
+
+# ---- strategies that are made with a problem ---------------------------------------------------
+
+
+def test_a_bayesian_study_finds_the_best_of_one_objective():
+    study, sampler = study_with(partial(Bayesian, design_size=4), seed=1)
+    study.optimize(
+        lambda t: (t.suggest_int("x", 0, 12) - 7) ** 2 + abs(t.suggest_int("y", 0, 5) - 2) - 9,
+        n_trials=22,
+    )
+    assert isinstance(sampler._strategy, Bayesian)
+    assert study.best_value == -9
+
+
+def test_objectives_that_are_learned_may_have_any_sign_and_direction():
+    study, sampler = study_with(
+        partial(Bayesian, design_size=4), ("maximize", "minimize", "minimize"), seed=2
+    )
+
+    def objective(trial):
+        x, y = trial.suggest_int("x", 0, 8), trial.suggest_int("y", 0, 3)
+        return x - 3.0 * y, -(9.0 - x), 1e6 * y
+
+    study.optimize(objective, n_trials=16)
+    strategy = sampler._strategy
+    assert strategy.learns_latency
+    assert len(strategy.problem.targets) == 2
+    best = {t.params["x"] for t in study.best_trials}
+    assert len(best) >= 4  # with y = 0 every x is on the front
+    assert all(t.params["y"] == 0 for t in study.best_trials)
+
+
+def test_scaled_objectives_keep_their_order_and_their_distances_in_logarithms():
+    values = np.array([[3.0, -5.0], [1.0, np.nan], [2.0, 0.0], [np.nan, 7.0]])
+    told = told_values(values)
+    np.testing.assert_array_equal(told[:, 0], values[:, 0])
+    known = np.isfinite(values[:, 1])
+    assert np.isnan(told[~known, 1]).all()
+    spread = values[known, 1].std()
+    np.testing.assert_allclose(np.log(told[known, 1]), (values[known, 1] + 5) / spread)
+    np.testing.assert_array_equal(told_values(values[:, :1])[:, 1], 1)
+    assert np.isnan(told_values(np.array([[1.0, np.nan]]))[0, 1])
+    far = told_values(np.array([[0.0, y] for y in [*range(100), 1e9]]))
+    assert np.log(far[-1, 1]) == 6
+
+
+def test_a_strategy_that_asks_for_costs_has_one_objective_alone():
+    study, sampler = study_with(PredictorGuided, seed=3)
+    study.optimize(lambda t: t.suggest_int("x", 0, 40) ** 2, n_trials=4)
+    assert isinstance(sampler._strategy, PredictorGuided)
+    two, _ = study_with(PredictorGuided, ("minimize", "minimize"))
+    with pytest.raises(BadInputError, match="use Bayesian"):
+        two.optimize(lambda t: (t.suggest_int("x", 0, 40), 1.0), n_trials=2)
+    unknown = study_problem(sampler._strategy.space, 2)
+    with pytest.raises(BadInputError, match="objective 1 of a study is not known"):
+        unknown.cheap_objectives(unknown.space.enumerate())
+
+
+def test_the_problem_of_a_study_evaluates_and_deploys_nothing(tmp_path):
+    study, sampler = study_with(RandomSearch)
+    study.optimize(lambda t: t.suggest_int("x", 0, 4), n_trials=2)
+    p = study_problem(sampler._strategy.space, 1)
+    rows = p.space.enumerate()
+    np.testing.assert_array_equal(p.cheap_objectives(rows), 1)
+    assert p.costs[0].extremes("latency_ms") is None
+    np.testing.assert_array_equal(p.costs[0].bound("latency_ms", rows), 1)
+    architecture = p.space.decode(rows)[0]
+    for call in (
+        lambda: p.accuracy.evaluate(rows),
+        lambda: p.accuracy.subnet(architecture),
+        lambda: p.costs[0].deploy(None, architecture, tmp_path, {}),
+    ):
+        with pytest.raises(BadInputError):
+            call()

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from records import BadInputError
 from strategies import expected_gain, hypervolume
 from strategies.improvement import staircase_gain
 
@@ -58,3 +60,41 @@ def test_costs_that_are_almost_certain_gain_what_known_ones_do():
     known = staircase_gain(front, mean, std, cost, REFERENCE)
     almost = staircase_gain(front, mean, std, cost, REFERENCE, np.full(30, 1e-7))
     np.testing.assert_allclose(almost, known, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spread", [None, 0.2], ids=["known", "learned"])
+def test_what_is_not_finite_gains_nothing_and_changes_no_other_gain(spread):
+    rng = np.random.default_rng(4)
+    front = np.column_stack([rng.uniform(0.1, 0.6, 6), rng.uniform(1, 9, 6)])
+    mean, std, cost = rng.uniform(0.05, 0.4, 9), np.full(9, 0.1), rng.uniform(0.5, 5, 9)
+    costs = None if spread is None else np.full(9, spread)
+    expected = staircase_gain(front, mean, std, cost, REFERENCE, costs)
+    assert (expected > 0).all()
+    mean[0], mean[1], std[2], cost[3], cost[4], cost[5] = (
+        np.inf,
+        np.nan,
+        np.nan,
+        np.inf,
+        np.nan,
+        99,
+    )
+    holes = [[np.nan, 1.0], [0.01, np.inf], [np.inf, 1.0], [0.2, np.nan], [np.inf, np.nan]]
+    found = staircase_gain(np.vstack([front, holes]), mean, std, cost, REFERENCE, costs)
+    np.testing.assert_array_equal(found[:6], 0)
+    np.testing.assert_allclose(found[6:], expected[6:])
+
+
+@pytest.mark.filterwarnings("error")
+def test_latencies_of_zero_and_infinity_are_borne():
+    front = np.array([[0.4, 1.0], [0.3, np.inf], [0.5, 0.0]])
+    latency = np.array([np.inf, 2.0, 0.0])
+    gain = expected_gain(front, np.full(3, 0.2), np.full(3, 0.1), latency, REFERENCE)
+    assert gain[0] == 0
+    assert 0 < gain[1] < gain[2] < np.inf
+
+
+@pytest.mark.parametrize("reference", [(0.5, np.inf), (np.nan, 8.0)])
+def test_a_reference_that_is_not_finite_is_refused(reference):
+    with pytest.raises(BadInputError, match="must be finite"):
+        staircase_gain(np.zeros((0, 2)), np.ones(1), np.ones(1), np.ones(1), reference)

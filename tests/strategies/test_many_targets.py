@@ -188,7 +188,7 @@ def test_it_ends_where_the_gain_over_all_fronts_is_small():
     strategy.tell(genes, objectives, p.violations(genes))
     assert len(strategy.ask(2)) == 0
     counted = Round(strategy, rows[:0])
-    counted._gains(*[counted._candidates()[i] for i in (2, 1)])
+    counted._gains(counted._pool())
     volumes = [
         hypervolume(counted.front[p.allows(genes)[:, t]][:, [0, t + 1]], reference)
         for t, reference in enumerate(counted.references)

@@ -54,13 +54,13 @@ def test_violations_are_shares_of_the_limit_by_bound():
     np.testing.assert_allclose(p.violations(GENES), np.minimum(first, second))
     np.testing.assert_array_equal(p.allows(GENES), np.column_stack([first, second]) == 0)
     assert len(np.unique(p.allows(GENES), axis=0)) >= 3
-    assert p.limit_groups == ((0,), (1, 2))
+    assert p.target_groups == (("board",), ("phone",))
     both = problem(limits, together=True)
     np.testing.assert_allclose(both.violations(GENES), first + second)
     np.testing.assert_array_equal(
         both.allows(GENES), (first + second == 0)[:, None] * [[True] * 2]
     )
-    assert both.limit_groups == ((0, 1, 2),)
+    assert both.target_groups == (("board", "phone"),)
     assert (p.is_apart, both.is_apart, problem().is_apart) == (True, False, False)
     np.testing.assert_array_equal(problem().violations(GENES), 0)
     assert p.violations(GENES[:0]).shape == (0,)

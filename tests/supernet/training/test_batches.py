@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from records import BadInputError
-from supernet.augment import Augmentation
+from supernet.augment import GROWS_FOR, Augmentation
 from supernet.training import BatchSource, batches_per_epoch, check_data
 from supernet.training.batches import shards_of
 from tests.supernet.doubles import RECIPE, TINY, easy_data
+
+STEPS = (0, 2, GROWS_FOR - 2, GROWS_FOR, 2 * GROWS_FOR)
 
 
 def test_an_epoch_shows_every_image_once():
@@ -49,9 +51,25 @@ def test_every_step_changes_images_anew():
     data = easy_data(n=32)
     same = data.train.images[:1].expand(32, -1, -1, -1)
     data = replace(data, train=replace(data.train, images=same))
-    source = BatchSource(data, replace(RECIPE, augment=True), 1)
+    source = BatchSource(data, replace(RECIPE, augment=Augmentation()), 1)
     first, second = source.batch(0)[0], source.batch(1)[0]
     assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_the_default_moves_images_the_more_the_more_often_they_were_shown():
+    """Not in the first pass, fully from GROWS_FOR on; what is given is the same throughout."""
+    data = easy_data(n=32)
+    grows, same = (
+        [BatchSource(data, replace(RECIPE, augment=augment), 1).batch(step)[0] for step in STEPS]
+        for augment in (True, Augmentation())
+    )
+    plain = [BatchSource(data, RECIPE, 1).batch(step)[0] for step in STEPS]
+    assert torch.equal(grows[0], plain[0])
+    moved = [float((a - b).norm()) for a, b in zip(grows, plain, strict=True)]
+    assert 0 < moved[1] < moved[2] / 2
+    for a, b in list(zip(grows, same, strict=True))[-2:]:
+        assert torch.equal(a, b)
+    assert not torch.allclose(grows[1], same[1], atol=1e-3)
 
 
 def test_fewer_images_than_a_batch_are_one_batch():

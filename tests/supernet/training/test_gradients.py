@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from records import BadInputError
+from supernet.cut import Piece
 from supernet.training import MeanOfMembers, ProjectConflicts, SumOfMembers
-from supernet.training.gradients import GradientSum, cosine
+from supernet.training.gradients import GradientSum, SharedGradient, cosine, is_finite
 
 S = [torch.tensor([3.0, 1.0]), torch.tensor([[1.0, 0.0]]), torch.tensor([2.0]), None, None]
 U = [torch.tensor([-1.0, 0.5]), torch.tensor([[2.0, 5.0]]), None, torch.tensor([4.0]), None]
@@ -102,30 +104,67 @@ def test_memory_that_gradients_share_is_not_written_to():
     assert values(gradient.total) == [[3.0] * 3, [1.0] * 3]
 
 
-@pytest.mark.parametrize(("value", "is_finite"), [(1.0, True), (np.nan, False), (-np.inf, False)])
-def test_a_sum_knows_whether_it_is_finite(value, is_finite):
-    gradient = GradientSum(3)
-    assert bool(gradient.is_finite())
-    gradient.add([torch.ones(2, 2), None, torch.tensor([1.0, value])])
-    assert bool(gradient.is_finite()) == is_finite
+# ---- of networks that share weights ------------------------------------------------------------
+
+
+def shared_of(*parameters):
+    return SharedGradient({p: k for k, p in enumerate(parameters)})
+
+
+def whole(parameter, gradient):
+    return Piece(parameter, None, gradient)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1.0, True), (np.nan, False), (-np.inf, False)])
+def test_gradients_know_whether_they_are_finite(value, expected):
+    p = nn.Parameter(torch.zeros(2))
+    assert bool(is_finite([]))
+    pieces = [whole(p, torch.ones(2, 2)), whole(p, torch.tensor([1.0, value]))]
+    assert bool(is_finite(pieces)) == expected
 
 
 def test_sums_are_divided():
-    gradient = GradientSum(2)
-    gradient.add([torch.tensor([6.0]), None])
+    p, unused = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    gradient = shared_of(p, unused)
+    gradient.add([whole(p, torch.tensor([6.0]))])
     assert values(gradient.divided(4.0)) == [[1.5], None]
-    gradient.add([torch.tensor([2.0]), None])
+    gradient.add([whole(p, torch.tensor([2.0]))])
     assert values(gradient.divided(1)) == [[8.0], None]
     assert values(gradient.divided(0.5)) == [[16.0], None]
 
 
 def test_the_result_shares_no_memory():
     """Two weights that are added have one gradient; clipping it in place must not count twice."""
+    parameters = [nn.Parameter(torch.zeros(n)) for n in (4, 4, 3)]
     shared = torch.ones(4)
-    gradient = GradientSum(3)
-    gradient.add([shared, shared, torch.ones(1).expand(3)])
+    gradient = shared_of(*parameters)
+    given = [shared, shared, torch.ones(1).expand(3)]
+    gradient.add([whole(p, g) for p, g in zip(parameters, given, strict=True)])
     result = gradient.divided(1)
     for g in result:
         g.mul_(3)
     assert values(result) == [[3.0] * 4, [3.0] * 4, [3.0] * 3]
     assert shared.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_slices_are_added_in_their_places(order, memory):
+    """Whatever comes first, the whole or a slice, and however the weight lies in memory."""
+    p = nn.Parameter(torch.zeros(5, 4, 3, 3).contiguous(memory_format=memory))
+    generator = torch.Generator().manual_seed(0)
+    expected = torch.zeros(5, 4, 3, 3)
+    pieces = []
+    for rows, columns in ((5, 4), (3, 2), (2, 4)):
+        slice_ = p[:rows, :columns]
+        g = torch.randn(slice_.shape, generator=generator)  # lies otherwise than the weight
+        expected[:rows, :columns] += g
+        is_whole = (rows, columns) == (5, 4)
+        geometry = (tuple(slice_.shape), slice_.stride(), 0)
+        pieces.append(Piece(p, None if is_whole else geometry, g))
+    before = [piece.gradient.clone() for piece in pieces]
+    gradient = shared_of(p)
+    for k in order:
+        gradient.add([pieces[k]])
+    torch.testing.assert_close(gradient.divided(1)[0], expected)
+    assert all(torch.equal(a.gradient, b) for a, b in zip(pieces, before, strict=True))

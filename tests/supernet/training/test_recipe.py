@@ -62,10 +62,16 @@ def test_unknown_names_are_refused(name, value, meant):
 
 
 def test_the_augmentation_is_the_default_a_given_one_or_none():
-    assert Recipe().augmentation == Augmentation()
-    assert Recipe(augment=False).augmentation is None
+    halfway = Augmentation(shift=0.05, degrees=5, scale=0.05)
+    expected = {0: NO_GEOMETRY, 10: halfway, 20: Augmentation(), 500: Augmentation()}
+    assert {epoch: Recipe().augmentation(epoch) for epoch in expected} == expected
     given = Augmentation(cutmix=0.5)
-    assert Recipe(augment=given).augmentation is given
+    for epoch in expected:
+        assert Recipe(augment=False).augmentation(epoch) is None
+        assert Recipe(augment=given).augmentation(epoch) is given
+
+
+NO_GEOMETRY = Augmentation(shift=0, degrees=0, scale=0)
 
 
 RECIPES = [

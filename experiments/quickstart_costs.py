@@ -1,0 +1,125 @@
+"""The cost models of the main job: of this machine, of measured targets, of data sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deployment.command_file import read_command_file
+from experiments.config import QuickstartConfig
+from experiments.console import console, progress_bar, say
+from experiments.measuring import calibrated
+from experiments.target_options import TargetOption
+from hardware_profiles import Target, device, device_names, local_target
+from latency_models import (
+    CostModel,
+    MeasuredCostModel,
+    RooflineCostModel,
+    load_target,
+    saved_targets,
+)
+from records import BadInputError, Ledger, unknown_name
+from search_spaces import SearchSpace
+
+BATCH_SIZES = (1, 16)
+THREADS = 1
+LOCAL = "local"
+"""How a `--target` names this machine."""
+
+
+def cost_models(
+    config: QuickstartConfig, space: SearchSpace, ledger: Ledger | None
+) -> list[CostModel]:
+    """A cost model for each target, in the order of the options.
+
+    Args:
+        config: Names the targets; without any, this machine at batch 1 and 16.
+        space: The networks.
+        ledger: Has the timings of this machine, where the run goes on.
+
+    Raises:
+        BadInputError: How a target is used does not fit it.
+        UnknownNameError: No such target or device.
+    """
+    if config.targets:
+        return [_named(config, option, space, ledger) for option in config.target_options]
+    return [_local(config, {"batch_size": b}, space, ledger) for b in BATCH_SIZES]
+
+
+def _named(
+    config: QuickstartConfig, option: TargetOption, space: SearchSpace, ledger: Ledger | None
+) -> CostModel:
+    name = option.name
+    if name == LOCAL:
+        if option.command_file is not None or "runtime" in option.use:
+            raise BadInputError(
+                "files are timed on this machine directly, by onnxruntime: no command file and "
+                "no other runtime for it"
+            )
+        return _local(config, option.use, space, ledger)
+    is_profile = name.endswith((".yaml", ".yml"))
+    if name in saved_targets() or ("/" in name and not is_profile):
+        return _saved(option, space)
+    if not is_profile and name not in device_names():
+        raise unknown_name("target", name, [LOCAL, *saved_targets(), *device_names()])
+    return _modelled(option, space)
+
+
+def _local(
+    config: QuickstartConfig,
+    use: Mapping[str, Any],
+    space: SearchSpace,
+    ledger: Ledger | None,
+) -> MeasuredCostModel:
+    """The cost model of this machine, calibrated on timed networks."""
+    with console.status("measuring this machine (once)"):
+        target = local_target(**{"threads": THREADS, **use})
+    with progress_bar(f"timing networks, batch {target.batch_size}") as advance:
+        cost = calibrated(
+            space,
+            target,
+            ledger,
+            networks=config.calibration_networks,
+            seed=config.seed,
+            on_progress=lambda what, i, n: advance(i, n, what),
+        )
+    say(
+        f"  {target.name}: {len(cost.genes)} networks timed, cross-validated error "
+        f"{cost.quality.mape:.1%} (median {cost.quality.median_error:.1%}), Spearman "
+        f"{cost.quality.spearman:.3f}"
+    )
+    return cost
+
+
+def _saved(option: TargetOption, space: SearchSpace) -> MeasuredCostModel:
+    """The cost model of a target that was measured before."""
+    if option.use:
+        raise BadInputError(
+            f"--target {option.name} is used as it was measured: leave out "
+            f"{', '.join(option.use)}, or measure it so"
+        )
+    file = option.command_file
+    runner = None if file is None else read_command_file(file)
+    cost = load_target(option.name).cost_model(space, runner)
+    say(
+        f"  {cost.target_name}: {len(cost.genes)} networks timed before, cross-validated "
+        f"error {cost.quality.mape:.1%}, Spearman {cost.quality.spearman:.3f}; "
+        + (
+            f"exported files are timed by {runner.name}"
+            if runner is not None
+            else "no runner reaches it, so exported files are not timed: costs only"
+        )
+    )
+    return cost
+
+
+def _modelled(option: TargetOption, space: SearchSpace) -> RooflineCostModel:
+    """The cost model of a device that was never measured."""
+    if option.command_file is not None:
+        raise BadInputError(
+            f"--target {option.name} was never measured, so its files cannot be compared with "
+            "predictions: measure it first with `hwnas profile measure`"
+        )
+    cost = RooflineCostModel(space, Target(profile=device(option.name), **option.use))
+    say(f"  {cost.target_name}: nothing was measured there; {cost.latency_source}: costs only")
+    return cost

@@ -1,0 +1,172 @@
+"""An executor of actors on a Ray cluster.
+
+Each worker is a long-lived actor that holds an evaluator. What the evaluator needs and is large
+lies in Ray's object store, once on each node, and is mapped by the actors there. Genes and results
+travel with the calls. An actor that dies or cannot be reached is replaced by a new one, on another
+node if its node is gone, and what it was doing is done again.
+
+Ray is imported only when such an executor is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from records import BadInputError
+from search_spaces import Genes
+from strategies.executor import Session
+from strategies.executor_evaluation import EvaluationError, Outcome, described, outcomes
+from strategies.executor_pool import Pool
+from strategies.executor_ray_cluster import check_nodes_can, connect
+from strategies.executor_shipment import Arrays, Recipe, made, shipment_of, use_threads
+from strategies.executor_workers import (
+    Answered,
+    Died,
+    PooledExecutor,
+    Ready,
+    Report,
+    Useless,
+    Worker,
+)
+from strategies.protocols import Evaluator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayWorkers(PooledExecutor):
+    """Evaluates by actors of a Ray cluster; see `PooledExecutor` for the other settings.
+
+    Attributes:
+        address: `auto` for the cluster that this machine is in, `host:6379` of a head from a
+            machine of the cluster, `ray://host:10001` from any other, `local` for a Ray of its own
+            on this machine, which is stopped afterwards. A process that is connected already keeps
+            its connection.
+        cpus: Processors that a worker takes.
+        gpus: Accelerators that it takes; a half lets two workers share one.
+        resources: What else it takes, e.g. `{"device:rpi4": 1}` for nodes that have that board.
+    """
+
+    address: str = "auto"
+    cpus: float = 1.0
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        PooledExecutor.__post_init__(self)
+        for name, amount in self.needs.items():
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+                raise BadInputError(f"a worker takes at least 0 of {name}, got {amount!r}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.workers} Ray workers"
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What one worker takes of a node, by Ray's names."""
+        return {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+
+    def open(self, evaluator: Evaluator) -> Session:
+        """See `Executor.open`.
+
+        Raises:
+            BadInputError: Ray is not installed, the cluster cannot be reached, or none of its
+                nodes has what a worker needs; said within seconds.
+        """
+        shipment = shipment_of(evaluator)
+        ray, disconnect = connect(self.address, processors=self.workers * self.cpus)
+        try:
+            check_nodes_can(ray, self.needs)
+            arrays = ray.put(dict(shipment.arrays))
+        except BaseException:
+            disconnect()
+            raise
+
+        def start(name: str, report: Report) -> Worker:
+            return _Actor(ray, self, name, report, (shipment.recipe, arrays))
+
+        return Pool(start, self, disconnect)
+
+
+class EvaluatorActor:
+    """What runs on the cluster: an evaluator, and its answers."""
+
+    def __init__(self, threads: int) -> None:
+        use_threads(threads)
+        self._threads = threads
+        self._evaluator: Evaluator | None = None
+
+    def make(self, recipe: Recipe, arrays: Arrays) -> str:
+        """Makes the evaluator; why it cannot, or "".
+
+        A failure is told, not raised: an error of a library may be none that can be sent.
+        """
+        try:
+            self._evaluator = made(recipe, arrays, self._threads)
+        except Exception as error:
+            return f"the evaluator cannot be made: {described(error)}"
+        return ""
+
+    def evaluate(self, genes: Genes) -> list[Outcome] | str:
+        """The outcomes, or why the evaluator is of no use."""
+        if self._evaluator is None:
+            return "the evaluator was never made"
+        try:
+            return outcomes(self._evaluator, genes)
+        except EvaluationError as error:
+            return str(error)
+
+
+class _Actor(Worker):
+    """An actor; its answers come in threads of Ray."""
+
+    def __init__(
+        self, ray: Any, settings: RayWorkers, name: str, report: Report, shipment: tuple[Any, Any]
+    ) -> None:
+        self.name = name
+        self._ray = ray
+        self._report = report
+        options = ray.remote(EvaluatorActor).options(
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus,
+            resources=dict(settings.resources) or None,
+            max_restarts=0,  # the pool replaces it, and knows what it was doing
+            max_task_retries=0,
+        )
+        self._actor = options.remote(settings.threads)
+        self._when_done(self._actor.make.remote(*shipment), self._is_made)
+
+    def evaluate(self, genes: Genes) -> None:
+        self._when_done(self._actor.evaluate.remote(genes), self._has_answered)
+
+    def kill(self) -> None:
+        with contextlib.suppress(Exception):  # it is dead, or the cluster is gone
+            self._ray.kill(self._actor)
+
+    def _when_done(self, reference: Any, then: Callable[[Any], None]) -> None:
+        def done(future: Any) -> None:
+            try:
+                answer = future.result()
+            except Exception as error:
+                self._report(Died(self, f"its actor was lost: {first_line(error)}"))
+            else:
+                then(answer)
+
+        reference.future().add_done_callback(done)
+
+    def _is_made(self, reason: str) -> None:
+        self._report(Died(self, reason) if reason else Ready(self))
+
+    def _has_answered(self, answer: list[Outcome] | str) -> None:
+        if isinstance(answer, str):
+            self._report(Useless(self, answer))
+        else:
+            self._report(Answered(self, answer))
+
+
+def first_line(error: Exception) -> str:
+    """What Ray says, without its traceback and advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
