@@ -151,6 +151,7 @@ class BoostedTrees(Predictor):
         space: SearchSpace | None = None,
         *,
         featurize: Featurize | None = None,
+        graph: bool | None = None,
         seed: int = 0,
         members: int = 12,
         rounds: int = 50,
@@ -163,6 +164,9 @@ class BoostedTrees(Predictor):
             space: The search space whose features describe the genes.
             featurize: Instead of a space: a function from an `n x d` array of genes to an `n x f`
                 array of finite numbers.
+            graph: Whether `graph_features` describe the genes, in place of `features`; by default
+                in spaces of up to 65,536 networks. What single choices do (`pruning_advice`) is
+                read from a model without them.
             seed: Equal seeds and data give equal predictions.
             members: Boosted ensembles to average, at least `2 * FOLDS`.
             rounds: Trees of each member.
@@ -184,6 +188,7 @@ class BoostedTrees(Predictor):
         if not 0 < learning_rate <= 1:
             raise BadInputError(f"learning_rate must be above 0 and up to 1, got {learning_rate}")
         self.space = space
+        self.graph = graph if graph is not None else space is not None and _has_graph(space)
         self.seed = seed
         self.member_count = members
         self.rounds = rounds
@@ -250,10 +255,11 @@ class BoostedTrees(Predictor):
         content = {
             "space": None if self.space is None else self.space.to_json(),
             "space_hash": None if self.space is None else self.space.hash,
-            "features": None if self.space is None else _names(self.space),
+            "features": None if self.space is None else _names(self.space, self.graph),
             "columns": fitted.columns,
             "rows": fitted.rows,
             "parameters": {
+                "graph": self.graph,
                 "seed": self.seed,
                 "members": self.member_count,
                 "rounds": self.rounds,
@@ -294,6 +300,7 @@ class BoostedTrees(Predictor):
             BadInputError: A `featurize` is missing or not wanted, or the space is not imported.
         """
         content, arrays = read_arrays(path, _KIND, _FORMAT)
+        content["parameters"].setdefault("graph", False)  # as it was before there was a choice
         if content["space"] is None:
             if space is not None:
                 raise CorruptFileError(f"{path} belongs to no space: it was made with featurize")
@@ -337,7 +344,7 @@ class BoostedTrees(Predictor):
         """The genes as an `n x f` array."""
         if self._featurize is None:
             assert self.space is not None
-            describe = graph_features if _has_graph(self.space) else features
+            describe = graph_features if self.graph else features
             return describe(self.space, genes).astype(np.float32)
         rows = np.asarray(self._featurize(np.array(genes)))
         if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind not in "biuf":
@@ -362,9 +369,9 @@ def _has_graph(space: SearchSpace) -> bool:
     return space.cardinality <= _MOST_GRAPHS
 
 
-def _names(space: SearchSpace) -> tuple[str, ...]:
+def _names(space: SearchSpace, graph: bool) -> tuple[str, ...]:
     """What the columns are."""
-    return graph_feature_names(space) if _has_graph(space) else feature_names(space)
+    return graph_feature_names(space) if graph else feature_names(space)
 
 
 def _calibrate(
@@ -401,7 +408,7 @@ def _space_of(path: str | Path, content: dict[str, Any], space: SearchSpace | No
             f"parameters {saved['parameters']}, hash {content['space_hash']}; wanted "
             f"{space.name!r}, hash {space.hash}"
         )
-    if content["features"] != list(_names(space)):
+    if content["features"] != list(_names(space, content["parameters"]["graph"])):
         raise CorruptFileError(
             f"{path} was fitted on other features of {space.name!r} than this version computes: "
             "fit it again"

@@ -157,7 +157,8 @@ def pruning_advice(
 ) -> PruningAdvice:
     """Advises what to remove from the space of a predictor whose values are better when larger.
 
-    From evaluated rows: `pruning_advice(BoostedTrees(space).fit(genes, values), genes)`.
+    From evaluated rows:
+    `pruning_advice(BoostedTrees(space, graph=False).fit(genes, values), genes)`.
 
     Args:
         model: Fitted, made with a space.
@@ -174,11 +175,18 @@ def pruning_advice(
         seed: Draws these, and choices that become active.
 
     Raises:
-        BadInputError: A predictor without a space, too few rows, a number out of range.
+        BadInputError: A predictor without a space, or one that sees networks by their graph, where
+            a choice's effect is spread over what moves with it; too few rows, a number out of
+            range.
         NotFittedError: The predictor is not fitted.
     """
     if model.space is None:
         raise BadInputError("the predictor was made with featurize: make it with a space")
+    if model.graph:
+        raise BadInputError(
+            "the predictor sees networks by their graph, where effects of single choices do not "
+            "show: fit BoostedTrees(space, graph=False)"
+        )
     space = model.space
     rows = space.gene_space.check(genes)
     _check(rows, most, least_rows, confidence, most_rows)

@@ -246,7 +246,7 @@ def test_the_benchmark_goes_on_where_it_stopped(cells, capsys):
     assert len(scores.read_text().splitlines()) == 2
     assert again["means"] == figures["means"]
     assert again["means"][0]["searches"] == 2
-    assert set(again["means"][0]["share"]) == {25}
+    assert set(again["means"][0]["share"]) == {"25"}
     assert again["slow"] == []
     assert "share of the front's hypervolume" in capsys.readouterr().out
 

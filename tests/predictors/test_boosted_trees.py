@@ -257,3 +257,15 @@ class TestNASBenchMacro:
 def test_save_needs_a_fit(tmp_path):
     with pytest.raises(NotFittedError):
         BoostedTrees(featurize=double).save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_how_networks_are_described_is_saved(tmp_path, graph):
+    space = CNNSpace()
+    genes = space.sample(40, np.random.default_rng(3))
+    model = BoostedTrees(space, graph=graph, **SMALL).fit(genes, genes.sum(axis=1))
+    model.save(tmp_path / "model")
+    again = BoostedTrees.load(tmp_path / "model", space)
+    assert again.graph is graph
+    assert np.array_equal(again.predict(genes).mean, model.predict(genes).mean)
+    assert BoostedTrees(space).graph is False  # the space has more networks than are averaged over

@@ -15,10 +15,11 @@ class TestPretrainedPredictor(PredictorContract):
         return PretrainedPredictor(self.space, seed=seed, **SMALL)
 
 
-def test_what_pretraining_learned_of_a_statistic_needs_few_rows():
-    """A value that hangs on the statistic alone is learned from 8 rows, if the statistic is."""
+@pytest.mark.parametrize("seed", [5, 6])
+def test_what_pretraining_learned_of_a_statistic_needs_few_rows(seed):
+    """A value that hangs on the statistic alone is learned from 16 rows, if the statistic is."""
     space = HybridSpace()
-    weights = np.random.default_rng(5).standard_normal((len(space.choices), 4))
+    weights = np.random.default_rng(seed).standard_normal((len(space.choices), 4))
 
     def secret(genes):
         return np.asarray([weights[j, genes[:, j]] for j in range(genes.shape[1])]).sum(axis=0)
@@ -27,14 +28,14 @@ def test_what_pretraining_learned_of_a_statistic_needs_few_rows():
     taus = [
         rank_quality(
             PretrainedPredictor(space, statistics=statistics, networks=1000, encoders=2)
-            .fit(genes[:8], secret(genes[:8]))
-            .predict(genes[8:])
+            .fit(genes[:16], secret(genes[:16]))
+            .predict(genes[16:])
             .mean,
-            secret(genes[8:]),
+            secret(genes[16:]),
         ).kendall_tau
         for statistics in (None, secret)
     ]
-    assert taus[1] > taus[0] + 0.15
+    assert taus[1] > taus[0] + 0.1
 
 
 def test_networks_without_a_statistic_are_left_out():

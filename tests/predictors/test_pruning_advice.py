@@ -38,12 +38,18 @@ def harmful(genes):
 def known():
     """A predictor of `harmful` and the rows that it was fitted on."""
     genes, values = evaluated(harmful)
-    return BoostedTrees(SPACE).fit(genes, values), genes
+    return BoostedTrees(SPACE, graph=False).fit(genes, values), genes
 
 
 @pytest.fixture(scope="module")
 def advice(known):
     return pruning_advice(*known)
+
+
+def test_a_model_that_sees_graphs_is_refused():
+    genes = SPACE.sample(60, np.random.default_rng(0))
+    with pytest.raises(BadInputError, match="graph=False"):
+        pruning_advice(BoostedTrees(SPACE, graph=True).fit(genes, harmful(genes)), genes)
 
 
 def test_the_values_that_harm_are_found_the_worst_first_and_no_others(advice):
@@ -75,7 +81,7 @@ def test_rows_count_where_a_value_is_active_only(known, advice):
 def test_a_value_is_judged_where_its_choice_is_active():
     """And the choices that make it active are not blamed for what it does."""
     genes, values = evaluated(lambda g: -1.0 * (column(g, "wide.dilation") == 2), n=250)
-    found = pruning_advice(BoostedTrees(SPACE).fit(genes, values), genes)
+    found = pruning_advice(BoostedTrees(SPACE, graph=False).fit(genes, values), genes)
     assert [(e.choice, e.value) for e in found.removed] == [("wide.dilation", 2)]
     assert found.removed[0].effect.mean == pytest.approx(-0.5, abs=0.15)
 
@@ -115,7 +121,7 @@ def test_where_nothing_has_an_effect_nothing_is_removed():
     removed = 0
     for seed in range(3):
         genes, values = evaluated(lambda g: np.zeros(len(g)), n=60, seed=seed, noise=1.0)
-        model = BoostedTrees(SPACE, rounds=20).fit(genes, values)
+        model = BoostedTrees(SPACE, rounds=20, graph=False).fit(genes, values)
         found = pruning_advice(model, genes)
         removed += len(found.removed)
         if not found.removed:
@@ -147,7 +153,7 @@ def test_at_equal_cost_small_values_stay():
         return space.layer_table(rows).macs
 
     values = np.log(macs(genes)) - 0.8 * (genes[:, widths[0]] == len(target.values) - 1)
-    model = BoostedTrees(space).fit(genes, values)
+    model = BoostedTrees(space, graph=False).fit(genes, values)
     plain = {(e.choice, e.value) for e in pruning_advice(model, genes).removed}
     equal = {(e.choice, e.value) for e in pruning_advice(model, genes, cost=macs).removed}
     small = {(c.name, c.values[0]) for c in space.choices if not c.is_categorical}
@@ -167,7 +173,7 @@ def test_pairs_that_harm_together_are_named_and_kept_out():
     genes[:, 0], genes[:, -1] = np.arange(198) % 3, np.arange(198) // 3 % 3
     genes = SPACE.canonical(genes)
     values = clash(genes) + 0.1 * rng.standard_normal(len(genes))
-    found = pruning_advice(BoostedTrees(SPACE).fit(genes, values), genes, pairs=True)
+    found = pruning_advice(BoostedTrees(SPACE, graph=False).fit(genes, values), genes, pairs=True)
     worst = found.pairs[0]
     assert (worst.choices, worst.values) == (("depth", "free"), (2, 4))
     assert -1.1 < worst.effect.mean < -0.6  # trees draw towards the mean
@@ -199,7 +205,7 @@ def test_on_a_published_table_the_best_network_stays_and_the_rest_gets_better():
         pytest.skip(f"needs {path}")
     table = read_accuracy_table(path, "nb201", "cifar100_acc")
     rows = np.random.default_rng(0).permutation(len(table.genes))[:200]
-    model = BoostedTrees(table.space).fit(table.genes[rows], table.accuracy[rows])
+    model = BoostedTrees(table.space, graph=False).fit(table.genes[rows], table.accuracy[rows])
     advice = pruning_advice(model, table.genes[rows])
     kept = table.accuracy[advice.keeps(table.genes)]
     assert len(kept) == advice.applied().cardinality < 0.3 * len(table.genes)
@@ -211,7 +217,7 @@ def test_a_value_without_evaluated_rows_has_no_effect(known):
     genes, _ = evaluated(harmful, n=120)
     shallow = genes[column(genes, "depth") == 0]
     genes = np.concatenate([shallow, genes[column(genes, "kind") == "plain"]])
-    model = BoostedTrees(SPACE, rounds=20).fit(genes, harmful(genes))
+    model = BoostedTrees(SPACE, rounds=20, graph=False).fit(genes, harmful(genes))
     effects = {(e.choice, e.value): e.effect for e in pruning_advice(model, genes).effects}
     nothing = effects["wide.dilation", 1]
     assert nothing.rows == 0
@@ -229,7 +235,7 @@ def test_what_cannot_be_advised_on_is_refused(known):
     with pytest.raises(BadInputError, match="at least 12"):
         pruning_advice(model, genes[:3])
     with pytest.raises(NotFittedError):
-        pruning_advice(BoostedTrees(SPACE), genes)
+        pruning_advice(BoostedTrees(SPACE, graph=False), genes)
     with pytest.raises(BadInputError, match="make it with a space"):
         pruning_advice(BoostedTrees(featurize=np.asarray), genes)
     for wrong in ({"most": 0}, {"least_rows": 0}, {"most_rows": 0}, {"confidence": 1.0}):
