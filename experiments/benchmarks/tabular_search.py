@@ -201,17 +201,25 @@ def _show(scores: Sequence[Score], title: str) -> list[dict[str, Any]]:
             "least": dict(zip(points, shares.min(axis=0).tolist(), strict=False)),
             "seconds": float(np.mean([s.seconds for s in mine])),
         })  # fmt: skip
+    _table(f"share of the front's hypervolume and 95 % interval, {title}", records, _mean_cell)
+    _table(f"the least share, {title}", records, lambda r, p: f"{r['least'][p]:.3f}")
+    return records
+
+
+def _table(
+    title: str, records: Sequence[Mapping[str, Any]], cell: Callable[[Mapping[str, Any], str], str]
+) -> None:
     lines = []
     for r in records:
-        cells = [
-            f"{r['share'][p]:.3f} ({low:.3f}-{high:.3f}) {r['least'][p]:.3f}"
-            for p, (low, high) in r["interval"].items()
-        ]
+        cells = [cell(r, point) for point in r["share"]]
         cells += [""] * (len(POINTS) - len(cells))
         lines.append([r["method"], r["searches"], *cells, f"{r['seconds']:.3f}"])
-    head = ["method", "searches", *(f"{p}: mean (95 %) least" for p in POINTS), "s a suggestion"]
-    show(f"share of the front's hypervolume, {title}", head, lines)
-    return records
+    show(title, ["method", "searches", *(str(point) for point in POINTS), "s each"], lines)
+
+
+def _mean_cell(record: Mapping[str, Any], point: str) -> str:
+    low, high = record["interval"][point]
+    return f"{record['share'][point]:.3f} ({low:.3f}-{high:.3f})"
 
 
 def intervals(shares: npt.NDArray[np.float64], devices: Sequence[str]) -> Floats:
