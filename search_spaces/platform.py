@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from records import BadInputError
+from search_spaces.based_json import based_json, based_parameters
 from search_spaces.choice import Scope, Value
 from search_spaces.expression import Expression
 from search_spaces.extended import Added, Extended
@@ -72,19 +73,10 @@ class WithPlatform(Extended):
 
     def to_json(self) -> dict[str, Any]:
         """Name, version, the base's JSON and the platform's values."""
-        platform = {name: list(values) for name, values in self.platform}
-        parameters = {"base": self.base.to_json(), "platform": platform}
-        return {"space": self.name, "version": self.version, "parameters": parameters}
+        return based_json(self, self.base, "platform", self.platform)
 
     @classmethod
     def _parameters(
         cls, values: Mapping[str, Any], spaces: Sequence[type[SearchSpace]]
     ) -> dict[str, Any]:
-        try:
-            base, platform = values["base"], dict(values["platform"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInputError(
-                f"a space with a platform has 'base' and 'platform' by choice; "
-                f"got {dict(values)!r}"
-            ) from error
-        return {"base": SearchSpace.from_json(base, spaces), "platform": tuple(platform.items())}
+        return based_parameters("a space with a platform", "platform", values, spaces)

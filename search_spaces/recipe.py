@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from records import BadInputError, unknown_name
+from search_spaces.based_json import based_json, based_parameters
 from search_spaces.choice import Scope, Value
 from search_spaces.extended import Added, Extended
 from search_spaces.genes import Genes
@@ -113,21 +114,13 @@ class WithRecipe(Extended):
 
     def to_json(self) -> dict[str, Any]:
         """Name, version, the base's JSON and the recipe's values."""
-        recipe = {name: list(values) for name, values in self.recipe}
-        parameters = {"base": self.base.to_json(), "recipe": recipe}
-        return {"space": self.name, "version": self.version, "parameters": parameters}
+        return based_json(self, self.base, "recipe", self.recipe)
 
     @classmethod
     def _parameters(
         cls, values: Mapping[str, Any], spaces: Sequence[type[SearchSpace]]
     ) -> dict[str, Any]:
-        try:
-            base, recipe = values["base"], dict(values["recipe"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInputError(
-                f"a space with a recipe has 'base' and 'recipe' by choice; got {dict(values)!r}"
-            ) from error
-        return {"base": SearchSpace.from_json(base, spaces), "recipe": tuple(recipe.items())}
+        return based_parameters("a space with a recipe", "recipe", values, spaces)
 
     def _genes_of(self, recipe: Recipe) -> list[int]:
         known = dict(self.recipe)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from records import BadInputError, unknown_name
+from search_spaces.based_json import based_json, based_parameters
 from search_spaces.choice import Choice, Value
 from search_spaces.expression import Condition, Expression
 from search_spaces.genes import Genes
@@ -192,21 +193,13 @@ class Restricted(SearchSpace):
 
     def to_json(self) -> dict[str, Any]:
         """Name, version, the base's JSON and the allowed values."""
-        allowed = {name: list(values) for name, values in self.allowed}
-        parameters = {"base": self.base.to_json(), "allowed": allowed}
-        return {"space": self.name, "version": self.version, "parameters": parameters}
+        return based_json(self, self.base, "allowed", self.allowed)
 
     @classmethod
     def _parameters(
         cls, values: Mapping[str, Any], spaces: Sequence[type[SearchSpace]]
     ) -> dict[str, Any]:
-        try:
-            base, allowed = values["base"], dict(values["allowed"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInputError(
-                f"a restricted space has 'base' and 'allowed' by choice; got {dict(values)!r}"
-            ) from error
-        return {"base": SearchSpace.from_json(base, spaces), "allowed": tuple(allowed.items())}
+        return based_parameters("a restricted space", "allowed", values, spaces)
 
 
 def _keep(
