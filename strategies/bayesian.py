@@ -40,6 +40,8 @@ from strategies.bayesian_candidates import Candidates, cheap_front, describe
 from strategies.bayesian_models import SETTINGS, Belief
 from strategies.bayesian_round import Round
 from strategies.feasibility import sample_feasible
+from strategies.forecasts import Forecasts
+from strategies.held_out import PredictorQuality
 from strategies.known_rows import row_keys
 from strategies.least_gain import checked_least_gain
 from strategies.problem import Problem
@@ -115,6 +117,7 @@ class Bayesian(Strategy):
         self._violations: Floats = np.zeros(0)
         self._features: Groups = ()
         self._design: Genes | None = None
+        self._forecasts = Forecasts(self.space)
         names = feature_groups(self.space).names
         network = [g for g, name in enumerate(names) if name != "genes"]
         self._error = Belief(network or range(len(names)))
@@ -124,6 +127,11 @@ class Bayesian(Strategy):
     def has_design(self) -> bool:
         """It begins with `design_size` networks along the front of latency and size."""
         return True
+
+    @property
+    def quality(self) -> PredictorQuality:
+        """How well accuracies were predicted before they were measured."""
+        return self._forecasts.quality
 
     @property
     def settings(self) -> str:
@@ -215,6 +223,7 @@ class Bayesian(Strategy):
 
     def _learn(self, genes: Genes, objectives: Floats, violations: Floats) -> None:
         self.finished = ""
+        self._forecasts.settle(genes, 1 - objectives[:, 0])
         kept = ~np.isin(row_keys(self._genes), row_keys(genes))
         if not kept.all():
             self._genes = self._genes[kept]
@@ -249,6 +258,7 @@ class Bayesian(Strategy):
             "objectives": floats_to_json(self._objectives),
             "violations": floats_to_json(self._violations),
             "design": None if self._design is None else self._design.tolist(),
+            "forecasts": self._forecasts.to_json(),
             "finished": self.finished,
             "seed": self._seed,
             "hyperparameters": [
@@ -266,6 +276,7 @@ class Bayesian(Strategy):
         self._features = ()
         design = learned["design"]
         self._design = None if design is None else self._rows(design)
+        self._forecasts = Forecasts.from_json(self.space, learned["forecasts"])
         self.finished = learned["finished"]
         self._seed, self._cheap = int(learned["seed"]), None
         found, rows = learned["hyperparameters"], learned.get("learned_from")

@@ -59,6 +59,11 @@ class ErrorScale:
         scaled: Floats = np.log(np.maximum(known - self.origin, np.finfo(np.float64).tiny))
         return scaled
 
+    def errors(self, mean: Floats, std: Floats) -> tuple[Floats, Floats]:
+        """The median errors, and their standard deviations to first order, of scaled normals."""
+        above: Floats = np.exp(mean)
+        return self.origin + above, above * std
+
 
 def log_latency(latency_ms: Floats, typical_ms: float) -> Floats:
     """Logarithms of latencies; below a fiftieth of the typical one all are alike.

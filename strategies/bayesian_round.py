@@ -114,8 +114,9 @@ class Round:
             pick = int(rows[best])
             chosen.append(pick)
             free[pick] = False
+            row = pool.part(np.array([pick]))
+            self._forecast(row)
             if len(chosen) < n:
-                row = pool.part(np.array([pick]))
                 self._believe(row.described(), row.latency_ms)
         return pool.genes[chosen]
 
@@ -213,6 +214,11 @@ class Round:
         self.errors = np.concatenate([self.errors, error])
         search._error.believe(self.features, self.errors)
         self.front = np.concatenate([self.front, np.column_stack([error, cost])])
+
+    def _forecast(self, row: Pool) -> None:
+        """Notes what is expected of a chosen row."""
+        error, std = self.scale.errors(*self.search._error.predict(row.described()))
+        self.search._forecasts.note(row.genes, 1 - error, std)
 
     def _logarithms(self, latency_ms: Floats) -> Floats:
         columns = [log_latency(latency_ms[:, t], m) for t, m in enumerate(self.typical)]

@@ -29,7 +29,8 @@ from search_spaces import Genes
 from strategies.allowances import allowances, ranked_objectives
 from strategies.dominance import constrained_rank
 from strategies.feasibility import sample_feasible
-from strategies.held_out import PredictorQuality, predictor_quality
+from strategies.forecasts import Forecasts
+from strategies.held_out import PredictorQuality
 from strategies.improvement import expected_gain
 from strategies.known_rows import row_keys
 from strategies.least_gain import checked_least_gain, why_finished
@@ -104,16 +105,12 @@ class PredictorGuided(Strategy):
         self._violations: Floats = np.zeros(0)
         self._proposed = 0
         self._is_fitted = False
-        self._forecasts: dict[int, tuple[float, float]] = {}
-        self._predicted: Floats = np.zeros((0, 2))  # mean and std for each told row, or NaN
+        self._forecasts = Forecasts(self.space)
 
     @property
     def quality(self) -> PredictorQuality:
         """How well accuracies were predicted before they were measured."""
-        paired = ~np.isnan(self._predicted[:, 0]) & ~np.isnan(self._objectives[:, 0])
-        mean, std = self._predicted[paired].T
-        measured = 1 - self._objectives[paired, 0]
-        return predictor_quality(self.space, self._genes[paired], mean, std, measured)
+        return self._forecasts.quality
 
     # ---- proposing ---------------------------------------------------------------------------
 
@@ -132,8 +129,7 @@ class PredictorGuided(Strategy):
         rows = np.concatenate([chosen, left[: n - len(chosen)]])
         if len(rows):
             found = self.predictor.predict(self.space.without_platform(rows))
-            forecasts = zip(found.mean.tolist(), found.std.tolist(), strict=True)
-            self._forecasts.update(zip(row_keys(rows).tolist(), forecasts, strict=True))
+            self._forecasts.note(rows, found.mean, found.std)
         return rows
 
     def _fit(self) -> bool:
@@ -245,12 +241,10 @@ class PredictorGuided(Strategy):
 
     def _learn(self, genes: Genes, objectives: Floats, violations: Floats) -> None:
         self.finished = ""
-        none = (np.nan, np.nan)
-        forecasts = [self._forecasts.pop(key, none) for key in row_keys(genes).tolist()]
+        self._forecasts.settle(genes, 1 - objectives[:, 0])
         self._genes = np.concatenate([self._genes, genes])
         self._objectives = np.concatenate([self._objectives, objectives])
         self._violations = np.concatenate([self._violations, violations])
-        self._predicted = np.concatenate([self._predicted, forecasts])
         self._is_fitted = False
 
     def _learned(self) -> dict[str, Any]:
@@ -258,8 +252,7 @@ class PredictorGuided(Strategy):
             "genes": self._genes.tolist(),
             "objectives": floats_to_json(self._objectives),
             "violations": floats_to_json(self._violations),
-            "predicted": floats_to_json(self._predicted),
-            "forecasts": [[key, *forecast] for key, forecast in self._forecasts.items()],
+            "forecasts": self._forecasts.to_json(),
             "proposed": self._proposed,
             "finished": self.finished,
         }
@@ -269,8 +262,7 @@ class PredictorGuided(Strategy):
         shape = (len(self._genes), self._objectives.shape[1])
         self._objectives = floats_from_json(learned["objectives"]).reshape(shape)
         self._violations = floats_from_json(learned["violations"], missing=np.inf)
-        self._predicted = floats_from_json(learned["predicted"]).reshape(-1, 2)
-        self._forecasts = {int(key): (mean, std) for key, mean, std in learned["forecasts"]}
+        self._forecasts = Forecasts.from_json(self.space, learned["forecasts"])
         self._proposed = int(learned["proposed"])
         self.finished = learned.get("finished", "")
         self._is_fitted = False

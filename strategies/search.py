@@ -326,7 +326,7 @@ class _Search:
             history=self.recorder.history(),
             feasibility=self.feasibility,
             predictor=guided.predictor if guided else None,
-            quality=guided.quality if guided else None,
+            quality=self.strategy.quality,
             reused=self.evaluations.reused,
             strategy=type(self.strategy).__name__,
         )

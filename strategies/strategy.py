@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from records import BadInputError, generator
 from search_spaces import Genes, SearchSpace
+from strategies.held_out import PredictorQuality
 from strategies.known_rows import KnownRows, row_keys
 from strategies.protocols import Floats
 
@@ -60,6 +61,11 @@ class Strategy(ABC):
 
     finished: str = ""
     """Why nothing more is proposed although the space is not exhausted; empty while more is."""
+
+    @property
+    def quality(self) -> PredictorQuality | None:
+        """How well it predicted accuracies before they were measured; None where it does not."""
+        return None
 
     @property
     def is_exhausted(self) -> bool:

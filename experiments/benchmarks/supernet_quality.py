@@ -62,7 +62,17 @@ RECIPE = Recipe(
     updates="member",
     augment=MIRRORED,
 )
-"""How the supernets are trained; networks alone follow what of it concerns one network."""
+"""How the ablation's supernets are trained; networks alone follow what concerns one network."""
+
+RANDOM_SUBNETS = {"cnn": 4, "vit": 32, "hybrid": 16}
+"""Random networks a step, as many as the time allows. Shared weights of transformers need more
+updates in three passes than those of convolutions."""
+
+RECIPES = {
+    family: replace(RECIPE, members=Sandwich(random_subnets=n, largest_alone_share=0))
+    for family, n in RANDOM_SUBNETS.items()
+}
+"""How the supernets are trained whose ranking is compared."""
 
 METHODS: dict[str, Callable[[Recipe], Recipe]] = {
     "sandwich, labels, an update a member": lambda r: r,
@@ -267,7 +277,7 @@ def _job(
     return Job(
         family=family,
         budget=budget,
-        recipe=RECIPE,
+        recipe=RECIPES[family],
         seed=seed,
         rows=tuple(tuple(row) for row in rows.tolist()),
         alone=False,
