@@ -26,7 +26,7 @@ from strategies.strategy import Strategy
 
 Make: TypeAlias = Callable[[Problem, int], Strategy]
 
-DEFAULT_STRATEGY = "predictor-guided"
+DEFAULT_STRATEGY = "bayesian"
 _POPULATION = 20
 
 
@@ -84,8 +84,8 @@ def _pymoo_nsga2(problem: Problem, seed: int) -> Strategy:
 
 
 STRATEGIES: Mapping[str, Make] = {
-    "predictor-guided": lambda problem, seed: PredictorGuided(problem, seed=seed),
     "bayesian": lambda problem, seed: Bayesian(problem, seed=seed),
+    "predictor-guided": lambda problem, seed: PredictorGuided(problem, seed=seed),
     "nsga2": lambda problem, seed: NSGA2(
         problem.space, population_size=_POPULATION, screen=problem.violations, seed=seed
     ),

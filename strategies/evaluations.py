@@ -6,6 +6,7 @@ observation is in the ledger before anybody hears of it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +31,14 @@ class _Asked:
     """A row that was asked for and not observed yet.
 
     Attributes:
+        place: Its place in the order of asking.
         genes: The row.
         network: The row without the platform's choices.
         step: The batch it belongs to.
         is_measured: Whether it is the row that its network is measured with.
     """
 
+    place: int
     genes: Row
     network: Row
     step: int
@@ -68,18 +71,20 @@ class Evaluations:
         self.by_worker: Counter[str] = Counter()
         self._recorded = recorded(problem, ledger)
         self._measured = _measured(problem, self._recorded)
-        self._asked: list[_Asked] = []
-        self._in_flight: set[Row] = set()
+        self._places = itertools.count()
+        self._waiting: dict[Row, list[_Asked]] = {}  # by network, none of which is measured yet
+        self._known: list[_Asked] = []  # to be committed or, if the ledger has them, counted
+        self._pending = 0
 
     @property
     def pending(self) -> int:
         """How many rows were asked for and not observed yet."""
-        return len(self._asked)
+        return self._pending
 
     @property
     def count(self) -> int:
         """How many rows were asked for, those included that were observed."""
-        return len(self.observations) + len(self._asked)
+        return len(self.observations) + self._pending
 
     @property
     def is_out_of_order(self) -> bool:
@@ -106,12 +111,16 @@ class Evaluations:
         submitted: list[int] = []
         for i, (row, name) in enumerate(zip(genes.tolist(), names, strict=True)):
             key, network = tuple(row), tuple(name)
-            known = key in self._recorded or network in self._measured
-            first = not known and network not in self._in_flight
-            if first:
-                self._in_flight.add(network)
+            is_known = key in self._recorded or network in self._measured
+            is_first = not is_known and network not in self._waiting
+            asked = _Asked(next(self._places), key, network, step, is_first)
+            if is_known:
+                self._known.append(asked)
+            else:
+                self._waiting.setdefault(network, []).append(asked)
+            if is_first:
                 submitted.append(i)
-            self._asked.append(_Asked(key, network, step, first))
+        self._pending += len(genes)
         if submitted:
             submit(genes[submitted])
         return bool(submitted)
@@ -127,22 +136,19 @@ class Evaluations:
         """
         for done in finished:
             names = self.problem.space.without_platform(done.genes).tolist()
-            self._measured.update(
-                {tuple(n): result for n, result in zip(names, done.results, strict=True)}
-            )
+            for name, result in zip(names, done.results, strict=True):
+                network = tuple(name)
+                self._measured[network] = result
+                self._known += self._waiting.pop(network, [])
             self.by_worker[done.worker] += len(names)
-        settled: list[_Asked] = []
-        open_rows: list[_Asked] = []
-        for row in self._asked:
-            is_known = row.genes in self._recorded or row.network in self._measured
-            (settled if is_known else open_rows).append(row)
+        settled = sorted(self._known, key=lambda row: row.place)
         new = {r.genes: self._observation(r) for r in settled if r.genes not in self._recorded}
         if self.ledger is not None:
             self.ledger.append(list(new.values()))
+        self._known = []
+        self._pending -= len(settled)
         self.reused += len(settled) - len(new)
         self._recorded.update(new)
-        self._asked = open_rows
-        self._in_flight -= {row.network for row in settled}
         return self._observed([self._recorded[row.genes] for row in settled])
 
     def recall(self, most: int) -> list[Observation]:

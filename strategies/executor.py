@@ -40,6 +40,11 @@ class Session(ABC):
     def has_room(self) -> bool:
         """Whether another batch may be submitted now; what is in flight is bounded."""
 
+    @property
+    def room(self) -> int:
+        """How many batches may be submitted now."""
+        return int(self.has_room)
+
     @abstractmethod
     def submit(self, genes: Genes) -> None:
         """Has an `n x d` array of distinct rows evaluated, as one batch."""

@@ -122,7 +122,11 @@ class Pool(Session):
 
     @property
     def has_room(self) -> bool:
-        return len(self._left) < self._most
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        return self._most - len(self._left)
 
     def submit(self, genes: Genes) -> None:
         if not self.has_room:
@@ -306,10 +310,16 @@ class _Server(threading.Thread):
             if place.deadline > now or place.worker is None:
                 continue
             allowed = place.deadline - place.began
+            start_s = self.settings.start_s
             if place.is_ready:
                 self._replace(place, f"no answer within {allowed:.3g} s")
+            elif not place.worker.is_waiting:
+                self._replace(place, f"not ready within {start_s:.3g} s")
+            elif any(p.is_ready for p in self._places):  # the others go on meanwhile
+                logger.info("%s: no room for it yet", place.worker.name)
+                place.deadline = now + start_s
             else:
-                self._replace(place, f"not ready within {self.settings.start_s:.3g} s")
+                self._replace(place, f"no room for it within {start_s:.3g} s")
 
     def _replace(self, place: _Place, reason: str) -> None:
         """Ends a worker, sees to what it had, and starts another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -124,18 +125,35 @@ class HistoryRecorder:
                 where not, the front stays.
             seconds: How long it took.
         """
-        volumes = list(self._rows[-1]) if self._rows else [0.0] * len(self.targets)
-        counted = np.broadcast_to(counts, len(self.targets))
+        counted = np.broadcast_to(counts, (1, len(self.targets)))
+        self.extend(objectives[None], counted, [seconds])
+
+    def extend(
+        self, objectives: Floats, counts: npt.NDArray[np.bool_], seconds: Sequence[float]
+    ) -> None:
+        """Takes in a group of evaluations as if they came one after the other.
+
+        Args:
+            objectives: An `n x (1 + targets)` array.
+            counts: An `n x targets` array; see `add`.
+            seconds: How long each took.
+        """
+        first = list(self._rows[-1]) if self._rows else [0.0] * len(self.targets)
+        volumes = np.tile(first, (len(objectives), 1))
         for t, (error, latency) in enumerate(self.references):
-            point = objectives[[0, t + 1]]
-            if not counted[t] or (self._fronts[t] <= point).all(axis=1).any():
-                continue
-            front = np.concatenate([self._fronts[t], point[None]])
-            self._fronts[t] = front[is_non_dominated(front)]
-            volume = hypervolume(self._fronts[t], [error, latency])
-            volumes[t] = volume / (error * latency)
-        self._rows.append(volumes)
-        self._seconds.append((self._seconds[-1] if self._seconds else 0.0) + seconds)
+            points = objectives[:, [0, t + 1]]
+            is_new = counts[:, t] & ~_is_covered(points, self._fronts[t])
+            for i in np.flatnonzero(is_new).tolist():
+                point, front = points[i], self._fronts[t]
+                if _is_covered(point[None], front)[0]:
+                    continue
+                front = np.concatenate([front, point[None]])
+                self._fronts[t] = front[is_non_dominated(front)]
+                volume = hypervolume(self._fronts[t], [error, latency])
+                volumes[i:, t] = volume / (error * latency)
+        self._rows += volumes.tolist()
+        total = self._seconds[-1] if self._seconds else 0.0
+        self._seconds += list(itertools.accumulate(seconds, initial=total))[1:]
 
     @property
     def latest(self) -> dict[str, float]:
@@ -150,3 +168,8 @@ class HistoryRecorder:
             hypervolumes=np.array(self._rows).reshape(-1, len(self.targets)),
             seconds=np.array(self._seconds),
         )
+
+
+def _is_covered(points: Floats, front: Floats) -> npt.NDArray[np.bool_]:
+    """Marks the rows of `points` that some row of `front` equals or dominates."""
+    return np.asarray((front[None] <= points[:, None]).all(axis=2).any(axis=1))

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from records import BadInputError, Ledger, Observation, generator
 from search_spaces import Genes
 from strategies.allowances import Marks, ranked_objectives
+from strategies.bayesian import Bayesian
 from strategies.design import initial_design
 from strategies.evaluations import Evaluations
 from strategies.executor import Executor, InProcess, Session
@@ -74,9 +75,10 @@ def search(
         problem: What to search for.
         evaluations: How many architectures to measure, failed ones included; fewer where no
             further one that keeps the limits is found.
-        strategy: What to try next; `PredictorGuided` by default.
-        predictor: The default strategy's predictor of accuracy; boosted trees by default.
-        use_predictor: Whether the default strategy uses a predictor; without, it is `NSGA2`.
+        strategy: What to try next; `Bayesian` by default.
+        predictor: A predictor of accuracy to be guided by, with `PredictorGuided`.
+        use_predictor: Whether anything is predicted where no strategy is given; without, it is
+            `NSGA2`.
         ledger: Where to commit every observation, and to take them from when it already has them.
         executor: Where evaluations run; in this process by default.
         batch_size: How many architectures a worker is given at once; in this process, how many
@@ -101,14 +103,16 @@ def search(
         if number < 1:
             raise BadInputError(f"{name} must be at least 1, got {number}")
     if strategy is not None and predictor is not None:
-        raise BadInputError("give a strategy or a predictor for the default strategy, not both")
+        raise BadInputError("give a strategy or a predictor to be guided by, not both")
     if predictor is not None and not use_predictor:
         raise BadInputError("a predictor was given, but use_predictor is False")
     if strategy is not None and strategy.space.hash != problem.space.hash:
         raise BadInputError("the strategy was made with another space than the problem")
     feasibility = known_or_checked(problem, seed, feasibility)
-    if strategy is None and use_predictor:
+    if predictor is not None:
         strategy = PredictorGuided(problem, predictor, seed=seed)
+    elif strategy is None and use_predictor:
+        strategy = Bayesian(problem, seed=seed)
     rng = generator(seed, "strategies", "search")
     size = 0 if strategy is not None and strategy.has_design else DESIGN_SIZE
     design = initial_design(problem, size, rng, feasible=feasibility.feasible_genes, first=initial)
@@ -184,8 +188,8 @@ class _Search:
 
     def _submit(self, session: Session) -> bool:
         """Submits batches while there is room; whether anything is in flight then."""
-        while session.has_room and self.evaluations.count < self.total:
-            batch = self._next_batch()[: self.total - self.evaluations.count]
+        while (room := session.room) and (missing := self._missing) > 0:
+            batch = self._next_batch(room)[:missing]
             if len(batch) == 0:
                 self._say_why_not()
                 break
@@ -194,6 +198,11 @@ class _Search:
             if not submitted:  # all of it is in the ledger, or will be known with others
                 self._take_in(self.evaluations.settle([]))
         return self.evaluations.pending > 0
+
+    @property
+    def _missing(self) -> int:
+        """How many rows are still to be asked for."""
+        return self.total - self.evaluations.count
 
     def _recall(self) -> None:
         """Begins with what the ledger has, where its order is not the order of asking."""
@@ -217,25 +226,33 @@ class _Search:
 
     # ---- choosing ----------------------------------------------------------------------------
 
-    def _next_batch(self) -> Genes:
-        """The next rows to measure: the design, then what the strategy proposes."""
+    def _next_batch(self, room: int) -> Genes:
+        """The next rows to measure: the design, then what the strategy proposes.
+
+        A strategy is asked once for all batches that there is room for: a thousand free workers
+        do not wait for five hundred evolutions of two rows each.
+        """
         if len(self.design):
             batch, self.design = np.split(self.design, [self.batch_size])
             if not self.in_order:
                 self.strategy.expect(batch)
-        else:
-            batch, self.surplus = np.split(self._ask(), [self.batch_size])
+            return batch
+        if len(self.surplus) < self.batch_size:
+            self.surplus = self._ask(
+                max(self.batch_size, min(room * self.batch_size, self._missing))
+            )
+        batch, self.surplus = np.split(self.surplus, [self.batch_size])
         return batch
 
-    def _ask(self) -> Genes:
+    def _ask(self, wanted: int) -> Genes:
         """Asks for rows that keep the limits; the strategy learns at once of those that do not.
 
         Returns:
-            At least `batch_size` rows, as a rule; none if no further one was found.
+            At least `wanted` rows, as a rule; none if no further one was found.
         """
         found = self.surplus
         for attempt in range(_FEASIBLE_ATTEMPTS):
-            missing = self.batch_size - len(found)
+            missing = wanted - len(found)
             if missing <= 0:
                 break
             asked = min(missing * 2**attempt, max(missing, _LARGEST_ASK))
@@ -294,8 +311,7 @@ class _Search:
         self.known.add(genes)
         self._report(genes, objectives, missed)
         counts: Marks = (missed <= 0) & ~np.isnan(accuracy)[:, None]
-        for i, observation in enumerate(observations):
-            self.recorder.add(objectives[i], counts=counts[i], seconds=observation.seconds)
+        self.recorder.extend(objectives, counts, [o.seconds for o in observations])
         if counts.any():
             best = float(accuracy[counts.any(axis=1)].max())
             self.best_accuracy = max(best, self.best_accuracy or best)

@@ -1,6 +1,6 @@
 """The searched network against hand-made ones of the same measured latency.
 
-For each family of spaces and each limit on the latency: the best subnet that a predictor-guided
+For each family of spaces and each limit on the latency: the best subnet that the default
 search on search-validation accuracy finds under the limit, in a supernet trained with the default
 recipe and with a cost model calibrated on this machine; and ResNet, MobileNet and ViT at their
 published proportions, all widths scaled until they take as long (`experiments.baselines`).

@@ -4,6 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from predictors import BoostedTrees
 from records import BadInputError, Ledger
 from strategies import (
     NSGA2,
@@ -65,8 +66,16 @@ def test_the_front_is_feasible_and_the_run_is_told(tmp_path):
     assert front.knee().export(tmp_path / "knee")[0] == tmp_path / "knee"
 
 
-def test_the_default_predictor_is_used():
+def test_the_default_strategy_tells_how_well_it_predicted():
     front = search(problem(), evaluations=24)
+    assert front.result.strategy == "Bayesian"
+    assert front.result.quality.count == 16  # all but its design of eight
+    assert front.result.predictor is None
+
+
+def test_a_predictor_that_is_given_guides_the_search():
+    front = search(problem(), evaluations=24, predictor=BoostedTrees(SPACE))
+    assert front.result.strategy == "PredictorGuided"
     assert type(front.result.predictor).__name__ == "BoostedTrees"
     assert front.result.quality.count == 8
 
