@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOMS := records search_spaces hardware_profiles supernet deployment latency_models predictors strategies experiments
 OUT ?= runs/quickstart
 
-.PHONY: quickstart test test-slow lint bench bench-long clean
+.PHONY: quickstart test test-slow postgres lint bench bench-long clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
@@ -29,8 +29,14 @@ lint: $(VENV)/.installed-dev  ## style, types and import rules
 test: lint  ## lint, types, import rules, tests, coverage
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-dev postgres  ## the tests that take minutes, with a real PostgreSQL
 	$(BIN)/pytest -m slow
+
+postgres:  ## installs the server for the tests where it is missing and can be (Debian, root)
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql; } || \
+	echo "PostgreSQL is not installed and cannot be by this user: its tests are skipped"
 
 bench: $(VENV)/.installed-dev  ## the figures of docs/benchmarks.md but the long ones
 	$(BIN)/python -m experiments.benchmarks

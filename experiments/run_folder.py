@@ -1,24 +1,33 @@
-"""The folder of a run: never overwritten, continued only on request."""
+"""The folder of a run: never overwritten, continued only on request.
+
+The ledger is in the folder, or in a database elsewhere (`--ledger`). `run.json` beside it repeats
+the ledger's header for people, and says where the ledger is.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hardware_profiles import machine_fingerprint
+from experiments.run_identity import changed_hashes, changes, run_facts
 from records import (
     BadInputError,
     ExistingRunError,
     Ledger,
+    MissingFileError,
+    read_json,
     storage_error,
-    versions,
+    with_run,
+    without_secrets,
+    write_json,
 )
 
 LEDGER = "evaluations.db"
-IGNORED = ("out", "resume", "executor", "workers", "address")
-"""Options that say where and how a run is started, not what it does."""
+RUN = "run.json"
+FORMAT = "hwnas-run-1"
 
 
 def claim_folder(out: Path) -> None:
@@ -45,41 +54,151 @@ def release_folder(out: Path) -> None:
         out.rmdir()
 
 
-def begin_run(out: Path, config: Mapping[str, Any]) -> Ledger:
+def begin_run(
+    out: Path,
+    config: Mapping[str, Any],
+    *,
+    ledger: str | None = None,
+    hashes: Mapping[str, str] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Ledger:
     """Makes the ledger of a new run in its claimed folder.
 
     Args:
         out: The run's folder.
         config: The options, JSON-ready; the ledger keeps them.
+        ledger: Where the ledger is to be, a file or a database URL; None is the folder. A
+            PostgreSQL URL without `?run=` gets the folder's name as the name of the run.
+        hashes: Of what else the run rests on, by name (`run_identity`).
+        origin: The run that it goes on from, where it is a fork.
 
     Raises:
         ExistingRunError: There is a ledger already.
-        StorageError: The disk refuses.
+        BadInputError: The URL cannot be used, or its driver is not installed.
+        StorageError: The disk or the server refuses.
     """
-    run = {"config": _kept(config), "versions": versions(), "machine": machine_fingerprint()}
-    return Ledger.create(out / LEDGER, run)
+    header = {"run_id": secrets.token_hex(8), **run_facts(config, hashes or {})}
+    if origin is not None:
+        header["origin"] = dict(origin)
+    opened = Ledger.create(_location(out, ledger), header)
+    try:
+        _describe(out, opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
-def continue_run(out: Path, config: Mapping[str, Any]) -> Ledger:
-    """Opens the ledger of a run that was begun with the same options.
+def continue_run(
+    out: Path,
+    config: Mapping[str, Any],
+    *,
+    ledger: str | None = None,
+    hashes: Mapping[str, str] | None = None,
+) -> Ledger:
+    """Opens the ledger of a run that was begun with the same options, for writing.
+
+    Args:
+        out: The run's folder.
+        config: The options, JSON-ready.
+        ledger: Where the ledger is, as in `begin_run`; None is where the run has it.
+        hashes: What the run rests on now, by name.
 
     Raises:
-        BadInputError: Nothing to continue, or options that differ from the run's.
+        BadInputError: Nothing to continue, the ledger of another run, or something has changed
+            since it was begun; the message says what, and names `--fork`.
         CorruptFileError: A ledger that is none.
-        StorageError: The disk refuses, or another process is writing to the run.
+        StorageError: The disk or the server refuses, or another process is writing to the run.
     """
-    path = out / LEDGER
-    if not _looked_at(path, path.exists):
-        raise BadInputError(f"nothing to continue: {path} does not exist; start without --resume")
-    ledger = Ledger.open(path)
-    _check_same(ledger, _kept(config))
-    if ledger.run.get("machine") != machine_fingerprint():
-        ledger.close()
+    opened = open_run(out, ledger=ledger, read_only=False)
+    try:
+        refuse(out, changes(opened.run, run_facts(config, hashes or {})))
+        if not (out / RUN).exists():  # killed just after its ledger was made
+            _describe(out, opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def check_hashes(out: Path, ledger: Ledger, hashes: Mapping[str, str]) -> None:
+    """Refuses to continue where something has changed that is known only later.
+
+    Raises:
+        BadInputError: What has changed.
+    """
+    refuse(out, changed_hashes(ledger.run, hashes))
+
+
+def open_run(out: Path, *, ledger: str | None = None, read_only: bool) -> Ledger:
+    """Opens the ledger of a run, wherever it is.
+
+    Raises:
+        BadInputError: There is no run, or the ledger is another run's.
+        CorruptFileError: A ledger that is none.
+        StorageError: The disk or the server refuses, or another process is writing to the run.
+    """
+    described = read_json(out / RUN, kind="run") if _looked_at(out, (out / RUN).exists) else {}
+    where = _location(out, ledger or described.get("ledger"))
+    if isinstance(where, Path) and not _looked_at(where, where.exists):
+        raise BadInputError(f"nothing to continue: {where} does not exist; start without --resume")
+    try:
+        opened = Ledger.open(where, read_only=read_only)
+    except MissingFileError as error:
+        raise BadInputError(f"nothing to continue: {error}") from error
+    try:
+        _check_own(out, described, opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def refuse(out: Path, changed: list[str]) -> None:
+    """Refuses to continue a run with something changed; says what, and what to do.
+
+    Raises:
+        BadInputError: Something has changed.
+    """
+    if changed:
         raise BadInputError(
-            f"{out} was begun on another machine, or with other library versions: its "
-            "latencies do not hold here; start another run in another folder"
+            f"the run in {out} cannot be continued, for something is not as it was when it was "
+            f"begun: {'; '.join(changed)}. Give what it was begun with; or add --fork NEWFOLDER, "
+            "which begins another run with what still holds of this one"
         )
-    return ledger
+
+
+def _check_own(out: Path, described: Mapping[str, Any], ledger: Ledger) -> None:
+    run = ledger.run
+    if "config" not in run:
+        raise BadInputError(
+            f"{ledger.location} is the ledger of another kind of experiment: its header holds "
+            f"{', '.join(run) or 'nothing'}, and no options of a run"
+        )
+    own = described.get("run_id")
+    if own is not None and run.get("run_id") != own:
+        raise BadInputError(
+            f"{ledger.location} is the ledger of another run ({run.get('run_id', 'without id')}) "
+            f"than the one in {out} ({own}): put the right one back, or name it with --ledger"
+        )
+
+
+def _describe(out: Path, ledger: Ledger) -> None:
+    """Writes `run.json`."""
+    where = ledger.location
+    own = "://" not in where and Path(where).absolute() == (out / LEDGER).absolute()
+    write_json(
+        out / RUN,
+        {"format": FORMAT, "ledger": None if own else without_secrets(where), **ledger.run},
+    )
+
+
+def _location(out: Path, ledger: str | None) -> str | Path:
+    if ledger is None:
+        return out / LEDGER
+    if "://" not in ledger:
+        return Path(ledger).absolute()
+    return with_run(ledger, out.resolve().name)
 
 
 def _looked_at(path: Path, look: Callable[[], bool]) -> bool:
@@ -92,22 +211,3 @@ def _looked_at(path: Path, look: Callable[[], bool]) -> bool:
         return look()
     except OSError as error:
         raise storage_error(path, error, doing="look at") from error
-
-
-def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in IGNORED}
-
-
-def _check_same(ledger: Ledger, config: Mapping[str, Any]) -> None:
-    saved = ledger.run.get("config", {})
-    differ = [
-        f"{key} was {saved.get(key)!r}, is {config.get(key)!r}"
-        for key in sorted({*saved, *config})
-        if saved.get(key) != config.get(key)
-    ]
-    if differ:
-        ledger.close()
-        raise BadInputError(
-            f"the run to continue had other options ({'; '.join(differ)}): give the same, or "
-            "start another run in another folder"
-        )

@@ -4,6 +4,7 @@ The lowest room: it imports no other, and every other may use it. Nothing here k
 space, a network or a device is.
 """
 
+from records.database import without_secrets
 from records.errors import (
     BadInputError,
     CorruptFileError,
@@ -30,6 +31,7 @@ from records.ledger import Ledger
 from records.measured import Measured
 from records.observation import Observation
 from records.optuna_mirror import mirror_to_optuna
+from records.postgres import with_run
 from records.seeds import generator, spawn, torch_seed
 from records.versions import versions
 
@@ -61,6 +63,8 @@ __all__ = [
     "torch_seed",
     "unknown_name",
     "versions",
+    "with_run",
+    "without_secrets",
     "write_bytes",
     "write_json",
     "write_text",

@@ -1,24 +1,15 @@
-"""Database engines for the ledger, and their errors in words.
-
-SQLite files are opened so that a committed transaction is on the disk (`synchronous=FULL`) and a
-transaction holds exactly the statements between its begin and its commit: Python's driver
-is told not to begin transactions itself, as SQLAlchemy's documentation of the pysqlite
-dialect advises.
-"""
+"""Which database a ledger's location names, and a database's errors in words."""
 
 import contextlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import pool
 
 from records.errors import BadInputError, CorruptFileError, HwnasError, StorageError
 
-# A reader holds a SQLite file for milliseconds; a writer that waits this long has a stuck reader.
-_BUSY_SECONDS = 30.0
+_SECRETS = ("password", "sslpassword", "passfile", "sslkey")
 
 _REFUSALS = {
     "SQLITE_FULL": "free some space or choose another folder",
@@ -40,7 +31,7 @@ def sqlite_path(location: str | Path) -> Path | None:
     """
     if isinstance(location, Path) or "://" not in location:
         return Path(location)
-    url = _parse_url(location)
+    url = parse_url(location)
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None
     if url.query:
@@ -52,32 +43,36 @@ def shown(location: str | Path) -> str:
     """Returns a location as messages may show it: without the password of a URL."""
     if isinstance(location, Path) or "://" not in location:
         return str(location)
-    return _parse_url(location).render_as_string(hide_password=True)
+    url = parse_url(location)
+    hidden = {name: "***" for name in _SECRETS if name in url.query}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def sqlite_engine(path: Path, *, read_only: bool) -> sa.Engine:
-    """Opens an existing SQLite file; nothing is created.
+def without_secrets(location: str) -> str:
+    """Returns a location as files may keep it: a URL without its password, a path as it is.
 
-    A read-only engine refuses every statement that writes, yet it may finish the rollback of a
-    transaction that a killed writer left half done: SQLite shows no content before that.
+    Whoever opens it later gives the password to the driver in another way (`PGPASSWORD`,
+    `~/.pgpass`), or the URL anew.
     """
+    if "://" not in location:
+        return location
+    url = parse_url(location)
+    bare = url._replace(password=None).difference_update_query(_SECRETS)
+    return bare.render_as_string(hide_password=False)
 
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode=rw",  # rw: never create; falls back to ro
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,  # the pool hands a connection to one thread at a time
-        )
-        connection.execute("PRAGMA synchronous=FULL")
-        if read_only:
-            connection.execute("PRAGMA query_only=ON")
-        return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool)
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine
+def parse_url(url: str) -> sa.URL:
+    """Reads a database URL.
+
+    Raises:
+        BadInputError: It is malformed; the message leaves it out, for it may hold a password.
+    """
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise BadInputError(
+            "the database URL is malformed; give a path or dialect://user:password@host/name"
+        ) from None
 
 
 def url_engine(url: str) -> sa.Engine:
@@ -87,7 +82,7 @@ def url_engine(url: str) -> sa.Engine:
         BadInputError: The URL names an unknown database or one whose driver is not installed.
     """
     try:
-        if _parse_url(url).get_backend_name() == "sqlite":
+        if parse_url(url).get_backend_name() == "sqlite":
             return sa.create_engine(
                 url, poolclass=pool.StaticPool, connect_args={"check_same_thread": False}
             )
@@ -117,19 +112,11 @@ def database_errors(location: str, doing: str) -> Iterator[None]:
 def _reworded(error: sa.exc.DBAPIError, sentence: str) -> HwnasError:
     code = getattr(error.orig, "sqlite_errorname", None)
     if code is None:  # a database server: whatever went wrong, the observations are not stored
-        return StorageError(f"{sentence}: {error.orig}; check the server and the URL")
+        reason = " ".join(str(error.orig).split())
+        return StorageError(f"{sentence}: {reason}; check the server and the URL")
     for prefix, advice in _REFUSALS.items():
         if code.startswith(prefix):
             return StorageError(f"{sentence}: {error.orig} ({code}); {advice}")
     if code == "SQLITE_NOTADB":
         return CorruptFileError(f"{sentence}: it is not a SQLite file")
     return CorruptFileError(f"{sentence}: {error.orig} ({code}); it is damaged or no ledger")
-
-
-def _parse_url(url: str) -> sa.URL:
-    try:
-        return sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        raise BadInputError(
-            "the database URL is malformed; give a path or dialect://user:password@host/name"
-        ) from None

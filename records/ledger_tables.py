@@ -1,8 +1,8 @@
 """The ledger's tables, and an observation as one of their rows."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -10,6 +10,8 @@ from records.errors import CorruptFileError
 from records.observation import Observation
 
 SCHEMA_VERSION = 1
+
+Row: TypeAlias = tuple[Any, ...]
 
 metadata = sa.MetaData()
 
@@ -52,6 +54,9 @@ note_table = sa.Table(
     sqlite_autoincrement=True,
 )
 
+WRITTEN = tuple(column.name for column in observation_table.columns if column.name != "id")
+"""The columns of a row as it is stored; the database numbers them."""
+
 
 def create_tables(connection: sa.Connection) -> None:
     """Creates the tables; SQLite is told to refuse any change or removal of a row."""
@@ -66,38 +71,64 @@ def create_tables(connection: sa.Connection) -> None:
             )
 
 
-def observation_row(observation: Observation, recorded_at: str) -> dict[str, Any]:
-    """Returns an observation as the values of one row."""
-    return {
-        "recorded_at": recorded_at,
-        "genes": json.dumps(observation.genes, separators=(",", ":")),
-        "metric": observation.metric,
-        "target": observation.target,
-        "unit": observation.unit,
-        "value": observation.value,
-        "dispersion": observation.dispersion,
-        "status": observation.status,
-        "reason": observation.reason,
-        "step": observation.step,
-        "seconds": observation.seconds,
-        "weights_hash": observation.weights_hash,
-        "space_hash": observation.space_hash,
-        "raw": json.dumps(observation.raw, separators=(",", ":"), allow_nan=False),
-    }
+def insert_statement(place: str) -> str:
+    """The statement that stores the rows of `observation_row`, for a driver's `executemany`.
+
+    Args:
+        place: How the driver marks the place of a value: `?` or `%s`.
+    """
+    places = ", ".join([place] * len(WRITTEN))
+    return f"INSERT INTO {observation_table.name} ({', '.join(WRITTEN)}) VALUES ({places})"
 
 
-def row_observation(row: Mapping[str, Any], location: str) -> Observation:
-    """Returns the observation of a row; the inverse of `observation_row`.
+def observation_row(observation: Observation, recorded_at: str) -> Row:
+    """Returns an observation as the values of one row, in the order of the columns after `id`."""
+    return (
+        recorded_at,
+        _json_list(observation.genes),
+        observation.metric,
+        observation.target,
+        observation.unit,
+        observation.value,
+        observation.dispersion,
+        observation.status,
+        observation.reason,
+        observation.step,
+        observation.seconds,
+        observation.weights_hash,
+        observation.space_hash,
+        _json_list(observation.raw),
+    )
+
+
+def row_observation(row: Sequence[Any], location: str) -> Observation:
+    """Returns the observation of a whole row, `id` first; the inverse of `observation_row`.
 
     Raises:
         CorruptFileError: The row holds what `append` never writes.
     """
     try:
-        fields = {name: row[name] for name in row if name not in ("id", "recorded_at")}
-        fields["genes"] = tuple(json.loads(row["genes"]))
-        fields["raw"] = tuple(json.loads(row["raw"]))
-        return Observation(**fields)
+        return Observation(
+            genes=tuple(json.loads(row[2])),
+            metric=row[3],
+            target=row[4],
+            unit=row[5],
+            value=row[6],
+            dispersion=row[7],
+            status=row[8],
+            reason=row[9],
+            step=row[10],
+            seconds=row[11],
+            weights_hash=row[12],
+            space_hash=row[13],
+            raw=tuple(json.loads(row[14])) if row[14] != "[]" else (),
+        )
     except (ValueError, TypeError) as error:
         raise CorruptFileError(
-            f"observation {row['id']} of the ledger {location} is damaged: {error}"
+            f"observation {row[0]} of the ledger {location} is damaged: {error}"
         ) from error
+
+
+def _json_list(numbers: Sequence[int] | Sequence[float]) -> str:
+    """A JSON list of plain finite numbers, for which Python's `repr` is JSON."""
+    return f"[{','.join(map(repr, numbers))}]"

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,10 +52,10 @@ class Observation:
 
     def __post_init__(self) -> None:
         """Checks every field and turns numpy scalars into plain numbers."""
-        _set(self, "genes", tuple(_integer("genes", gene) for gene in self.genes))
+        _set(self, "genes", _integers(self.genes))
         _set(self, "step", _integer("step", self.step))
-        # An error's text may carry undecodable bytes of a device's output; it must not be lost.
-        _set(self, "reason", self.reason.encode("utf-8", "backslashreplace").decode("utf-8"))
+        if self.reason:
+            _set(self, "reason", _storable(self.reason))
         _set(self, "seconds", _finite("seconds", self.seconds))
         _set(self, "raw", tuple(_finite("raw", value) for value in self.raw))
         if self.dispersion is not None:
@@ -87,6 +88,22 @@ class Observation:
 
 def _set(observation: Observation, name: str, value: object) -> None:
     object.__setattr__(observation, name, value)
+
+
+def _storable(reason: str) -> str:
+    """Spells out what a database may refuse: an error's text must not be lost.
+
+    It may carry undecodable bytes of a device's output, or a NUL, which PostgreSQL cannot hold.
+    """
+    text = reason.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("\0", "\\x00")
+
+
+def _integers(numbers: Iterable[int]) -> tuple[int, ...]:
+    found = tuple(numbers)
+    if set(map(type, found)) <= {int}:  # as a rule; much faster than to look at each
+        return found
+    return tuple(_integer("genes", number) for number in found)
 
 
 def _integer(name: str, number: int) -> int:

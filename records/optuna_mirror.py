@@ -2,18 +2,21 @@
 
 The study is a copy for looking at, rebuilt from the ledger at will. It is a journal file
 (`optuna.storages.journal`), which holds JSON lines and no pickle. It is built in memory and
-written at once, because Optuna flushes its file to the disk for every trial.
+written at once, because Optuna flushes its file to the disk for every trial. While a search goes
+on, a later copy begins with the lines of the earlier one, so a dashboard that has the file open
+reads on where it was.
 """
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
@@ -27,6 +30,11 @@ from records.observation import Observation
 
 StudyObjective: TypeAlias = tuple[str, str, Literal["minimize", "maximize"]]
 GeneLabels: TypeAlias = Callable[[int, int], str | int | float]
+Genes: TypeAlias = npt.NDArray[np.int16]
+Computed: TypeAlias = Callable[[Genes], npt.NDArray[np.float64]]
+Active: TypeAlias = Callable[[Genes], npt.NDArray[np.bool_]]
+
+_WORKER = "hwnas"
 
 
 def mirror_to_optuna(
@@ -37,6 +45,10 @@ def mirror_to_optuna(
     gene_names: Sequence[str],
     gene_labels: GeneLabels,
     objectives: Sequence[StudyObjective],
+    computed: Mapping[str, Computed] | None = None,
+    attributes: Mapping[str, Computed] | None = None,
+    active: Active | None = None,
+    gene_sizes: Sequence[int] | None = None,
     space_hash: str | None = None,
 ) -> int:
     """Writes the ledger's results as a study into a journal file, replacing an earlier one.
@@ -52,6 +64,12 @@ def mirror_to_optuna(
         gene_names: The `d` names of the genes' columns, which become the parameters.
         gene_labels: Gives the value shown for a column's code, e.g. kernel size 5 for code 1.
         objectives: Metric, target ("" for none) and direction of each objective.
+        computed: Further objectives by name, which follow from an `n x d` array of genes and are
+            minimised, as predicted latencies; a trial has a finite value of each.
+        attributes: User attributes by name, which follow from the genes as well.
+        active: Marks the genes of an `n x d` array that mean something; the others are no
+            parameters of their trial. None marks all.
+        gene_sizes: How many codes each gene may have; None takes the codes that were seen.
         space_hash: Copies only what was observed in this search space; None copies everything.
 
     Returns:
@@ -62,25 +80,32 @@ def mirror_to_optuna(
             and names differ in length.
         StorageError: The file cannot be written.
     """
-    _check_objectives(objectives)
+    _check_objectives(objectives, computed or {})
     _check_unique("gene_names", gene_names)
-    architectures = _by_genes(ledger, gene_names, space_hash)
     keys = [(metric, target) for metric, target, _ in objectives]
-    complete = [found for found in architectures if all(key in found.values for key in keys)]
-    distributions = _distributions(architectures, gene_names, gene_labels)
+    architectures = _by_genes(ledger, gene_names, keys, space_hash)
+    complete = _complete(architectures, keys, len(gene_names), computed or {}, attributes or {})
+    distributions = _distributions(architectures, gene_names, gene_labels, gene_sizes)
+    if active is not None and complete:
+        marks = active(np.array([found.genes for found in complete], np.int16))
+        for found, own in zip(complete, marks, strict=True):
+            found.active = own
+    minimised: list[Literal["minimize", "maximize"]] = ["minimize"] * len(computed or ())
     lines = _LinesInMemory()
     with _quiet_optuna():
         study = optuna.create_study(
             storage=JournalStorage(lines),
             study_name=study_name,
-            directions=[direction for _, _, direction in objectives],
+            directions=[direction for _, _, direction in objectives] + minimised,
         )
-        study.set_metric_names([_shown(key) for key in keys])
+        study.set_metric_names([*map(_shown, keys), *(computed or ())])
         study.add_trials(
             _trial(found, keys, gene_names, gene_labels, distributions) for found in complete
         )
         with replace_file(path) as temporary:
-            JournalFileBackend(str(temporary)).append_logs(lines.logs)
+            JournalFileBackend(str(temporary)).append_logs(
+                [{**line, "worker_id": _WORKER} for line in lines.logs]  # no two are equal else
+            )
     return len(complete)
 
 
@@ -89,14 +114,26 @@ class _Architecture:
     """What the ledger says about one row of genes, gathered while reading it."""
 
     genes: tuple[int, ...]
-    started_at: datetime
-    ended_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    computed: list[float] = field(default_factory=list)
+    attributes: dict[str, float] = field(default_factory=dict)
+    active: npt.NDArray[np.bool_] | None = None
 
-    def add(self, observed_at: datetime, observation: Observation) -> None:
+    def add(
+        self,
+        observed_at: datetime,
+        observation: Observation,
+        objectives: Collection[tuple[str, str]],
+    ) -> None:
         key = (observation.metric, observation.target)
-        self.ended_at = observed_at
+        if key in objectives:
+            self.started_at = self.started_at or observed_at - timedelta(
+                seconds=observation.seconds
+            )
+            self.ended_at = observed_at
         if observation.value is None:
             self.failures[key] = observation.reason
         else:
@@ -117,7 +154,10 @@ class _LinesInMemory(BaseJournalBackend):
 
 
 def _by_genes(
-    ledger: Ledger, gene_names: Sequence[str], space_hash: str | None
+    ledger: Ledger,
+    gene_names: Sequence[str],
+    objectives: Collection[tuple[str, str]],
+    space_hash: str | None,
 ) -> list[_Architecture]:
     """Gathers the observations by architecture, in the order they were first seen."""
     found: dict[tuple[int, ...], _Architecture] = {}
@@ -133,19 +173,45 @@ def _by_genes(
                 "were given: they must be the columns of the same search space"
             )
         if genes not in found:
-            started_at = observed_at - timedelta(seconds=observation.seconds)
-            found[genes] = _Architecture(genes, started_at, observed_at)
-        found[genes].add(observed_at, observation)
+            found[genes] = _Architecture(genes)
+        found[genes].add(observed_at, observation, objectives)
     return list(found.values())
 
 
+def _complete(
+    architectures: Sequence[_Architecture],
+    keys: Sequence[tuple[str, str]],
+    columns: int,
+    computed: Mapping[str, Computed],
+    attributes: Mapping[str, Computed],
+) -> list[_Architecture]:
+    """Those with a value for every objective, with what follows from their genes."""
+    found = [one for one in architectures if all(key in one.values for key in keys)]
+    genes = np.array([one.genes for one in found], np.int16).reshape(len(found), columns)
+    if found:
+        for function in computed.values():
+            for one, value in zip(found, function(genes).tolist(), strict=True):
+                one.computed.append(value)
+        for name, function in attributes.items():
+            for one, value in zip(found, function(genes).tolist(), strict=True):
+                one.attributes[name] = value
+    return [one for one in found if np.isfinite(one.computed).all()]
+
+
 def _distributions(
-    architectures: Sequence[_Architecture], gene_names: Sequence[str], gene_labels: GeneLabels
+    architectures: Sequence[_Architecture],
+    gene_names: Sequence[str],
+    gene_labels: GeneLabels,
+    gene_sizes: Sequence[int] | None,
 ) -> dict[str, CategoricalDistribution]:
-    """Makes a categorical parameter per column over all codes seen, in the order of the codes."""
+    """Makes a categorical parameter per column, its values in the order of the codes."""
     distributions = {}
     for column, name in enumerate(gene_names):
-        codes = sorted({found.genes[column] for found in architectures})
+        codes: Iterable[int] = (
+            sorted({found.genes[column] for found in architectures})
+            if gene_sizes is None
+            else range(gene_sizes[column])
+        )
         # Codes with equal labels merge.
         labels = dict.fromkeys(_label(gene_labels, column, code) for code in codes)
         if labels:
@@ -162,14 +228,18 @@ def _trial(
 ) -> FrozenTrial:
     others = {_shown(key): value for key, value in found.values.items() if key not in keys}
     failures = {f"{_shown(key)} failed": reason for key, reason in found.failures.items()}
+    own = {
+        name: column
+        for column, name in enumerate(gene_names)
+        if found.active is None or found.active[column]
+    }
     trial = create_trial(
-        values=[found.values[key] for key in keys],
+        values=[*(found.values[key] for key in keys), *found.computed],
         params={
-            name: _label(gene_labels, column, found.genes[column])
-            for column, name in enumerate(gene_names)
+            name: _label(gene_labels, column, found.genes[column]) for name, column in own.items()
         },
-        distributions=dict(distributions),
-        user_attrs={"genes": list(found.genes), **others, **failures},
+        distributions={name: distributions[name] for name in own},
+        user_attrs={"genes": list(found.genes), **found.attributes, **others, **failures},
     )
     trial.datetime_start = found.started_at
     trial.datetime_complete = found.ended_at
@@ -190,7 +260,9 @@ def _shown(key: tuple[str, str]) -> str:
     return f"{metric}@{target}" if target else metric
 
 
-def _check_objectives(objectives: Sequence[StudyObjective]) -> None:
+def _check_objectives(
+    objectives: Sequence[StudyObjective], computed: Mapping[str, Computed]
+) -> None:
     if not objectives:
         raise BadInputError("objectives must name at least one (metric, target, direction)")
     for metric, _, direction in objectives:
@@ -198,7 +270,8 @@ def _check_objectives(objectives: Sequence[StudyObjective]) -> None:
             raise BadInputError(
                 f"the direction of {metric!r} must be 'minimize' or 'maximize', got {direction!r}"
             )
-    _check_unique("objectives", [_shown((metric, target)) for metric, target, _ in objectives])
+    names = [_shown((metric, target)) for metric, target, _ in objectives]
+    _check_unique("objectives", [*names, *computed])
 
 
 def _check_unique(what: str, names: Sequence[str]) -> None:

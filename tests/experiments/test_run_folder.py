@@ -1,11 +1,28 @@
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from experiments.run_folder import LEDGER, begin_run, claim_folder, continue_run, release_folder
-from records import BadInputError, CorruptFileError, ExistingRunError, LockedRunError, StorageError
+from experiments import run_identity
+from experiments.run_folder import (
+    LEDGER,
+    RUN,
+    begin_run,
+    check_hashes,
+    claim_folder,
+    continue_run,
+    release_folder,
+)
+from records import (
+    BadInputError,
+    CorruptFileError,
+    ExistingRunError,
+    Ledger,
+    LockedRunError,
+    StorageError,
+)
 
 CONFIG = {"dataset": "digits", "space": "cnn", "out": "here", "resume": False, "seed": 1}
 
@@ -70,8 +87,9 @@ def test_other_options_are_refused_with_what_differs(tmp_path):
     with pytest.raises(BadInputError) as error:
         continue_run(tmp_path, other)
 
-    assert "space was 'cnn', is 'vit'" in str(error.value)
-    assert "max_latency_ms was None, is 2.0" in str(error.value)
+    assert "--space was 'cnn', is 'vit'" in str(error.value)
+    assert "--max-latency-ms was not given, is 2.0" in str(error.value)
+    assert "--fork NEWFOLDER" in str(error.value)
     assert "seed" not in str(error.value)
     continue_run(tmp_path, CONFIG).close()  # and the lock was given back
 
@@ -94,3 +112,99 @@ def test_a_ledger_that_is_none_is_refused_and_left_alone(tmp_path):
 def test_two_processes_do_not_write_one_run(tmp_path):
     with begin_run(tmp_path, CONFIG), pytest.raises(LockedRunError, match="being written to"):
         continue_run(tmp_path, CONFIG)
+
+
+def test_the_folder_says_what_the_run_rests_on(tmp_path):
+    begin_run(tmp_path, CONFIG, hashes={"search space": "s1"}).close()
+
+    described = json.loads((tmp_path / RUN).read_text())
+
+    assert described["config"] == {"dataset": "digits", "space": "cnn", "seed": 1}
+    assert described["hashes"] == {"search space": "s1"}
+    assert described["ledger"] is None
+    assert {"run_id", "versions", "machine"} <= set(described)
+    with Ledger.open(tmp_path / LEDGER, read_only=True) as ledger:
+        assert ledger.run == {k: v for k, v in described.items() if k not in ("ledger", "format")}
+
+
+@pytest.mark.parametrize(
+    ("what", "answer", "said"),
+    [
+        ("versions", {"python": "3.11.0", "torch": "9.9"}, "torch was 2.0, is 9.9"),
+        ("versions", {"python": "3.11.0"}, "torch was 2.0, is not installed"),
+        ("machine_fingerprint", "another", "the machine is another one"),
+    ],
+)
+def test_another_machine_or_version_is_refused_by_name(tmp_path, monkeypatch, what, answer, said):
+    monkeypatch.setattr(run_identity, "versions", lambda: {"python": "3.11.0", "torch": "2.0"})
+    begin_run(tmp_path, CONFIG).close()
+    monkeypatch.setattr(run_identity, what, lambda: answer)
+
+    with pytest.raises(BadInputError, match=said) as error:
+        continue_run(tmp_path, CONFIG)
+
+    assert "python" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["raspberry-pi-4", ["raspberry-pi-4:threads=4", "localhost-gpu"]]
+)
+def test_a_run_that_times_nothing_here_moves_to_another_machine(tmp_path, monkeypatch, target):
+    config = {**CONFIG, "target": target}
+    begin_run(tmp_path, config).close()
+    monkeypatch.setattr(run_identity, "machine_fingerprint", lambda: "another")
+
+    continue_run(tmp_path, config).close()
+    with pytest.raises(BadInputError, match="the machine is another one"):
+        continue_run(tmp_path, {**config, "target": ["local:threads=2", "raspberry-pi-4"]})
+
+
+def test_what_changed_under_the_same_name_is_refused(tmp_path):
+    begin_run(tmp_path, CONFIG, hashes={"search space": "s1", "target board": "t1"}).close()
+
+    with pytest.raises(BadInputError, match=r"the search space has changed \(hash s1, now s2\)"):
+        continue_run(tmp_path, CONFIG, hashes={"search space": "s2"})
+    with continue_run(tmp_path, CONFIG, hashes={"search space": "s1", "new": "n"}) as ledger:
+        check_hashes(tmp_path, ledger, {"target board": "t1"})
+        with pytest.raises(BadInputError, match=r"the target board has changed"):
+            check_hashes(tmp_path, ledger, {"target board": "t2"})
+
+
+def test_the_ledger_of_another_run_is_refused(tmp_path):
+    for name in ("a", "b"):
+        begin_run(tmp_path / name, CONFIG).close()
+    (tmp_path / "a" / LEDGER).write_bytes((tmp_path / "b" / LEDGER).read_bytes())
+
+    with pytest.raises(BadInputError, match="is the ledger of another run"):
+        continue_run(tmp_path / "a", CONFIG)
+
+    (tmp_path / "a" / RUN).unlink()
+    (tmp_path / "a" / LEDGER).unlink()
+    Ledger.create(tmp_path / "a" / LEDGER, {"supernet": "x"}).close()
+    with pytest.raises(
+        BadInputError, match="another kind of experiment: its header holds supernet"
+    ):
+        continue_run(tmp_path / "a", CONFIG)
+
+
+def test_a_ledger_may_be_elsewhere_and_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    with begin_run(tmp_path / "run", CONFIG, ledger="fast/run.db") as ledger:
+        ledger.note("a", 1)
+    monkeypatch.chdir("/")
+
+    with continue_run(tmp_path / "run", CONFIG) as ledger:
+        assert ledger.notes("a") == [1]
+    assert [item.name for item in (tmp_path / "run").iterdir()] == [RUN]
+    with pytest.raises(BadInputError, match="nothing to continue"):
+        continue_run(tmp_path / "run", CONFIG, ledger=str(tmp_path / "other.db"))
+
+
+def test_a_run_that_was_killed_before_it_described_itself_is_continued(tmp_path):
+    begin_run(tmp_path, CONFIG).close()
+    (tmp_path / RUN).unlink()
+
+    continue_run(tmp_path, CONFIG).close()
+
+    assert (tmp_path / RUN).exists()

@@ -1,11 +1,17 @@
 import contextlib
 import os
+import random
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -28,14 +34,15 @@ GROUP = 3
 WRITER = f"""
 import os, sys, time
 from records import Ledger, Observation
-ledger = Ledger.create(sys.argv[1], {{"seed": 1}})
+path = sys.argv[1]
+ledger = Ledger.open(path) if os.path.exists(path) else Ledger.create(path, {{"seed": 1}})
 child = os.fork()
 if child == 0:
     os.close(1)
     time.sleep(60)
     os._exit(0)
 print(child, flush=True)
-step = 0
+step = len(ledger) // {GROUP}
 while True:
     ledger.append([
         Observation(genes=(step, index), metric="accuracy", value=step / 7, step=step)
@@ -49,12 +56,12 @@ while True:
 HALF_WRITER = """
 import sys, time
 from records import Ledger, Observation
-from records.ledger_tables import observation_row, observation_table
+from records.ledger_tables import observation_row
 ledger = Ledger.open(sys.argv[1])
 row = observation_row(Observation(genes=(9,), metric="x" * 500, value=1.0), "2026-01-01")
-with ledger._engine.begin() as connection:
+with ledger._transaction("append to") as connection:
     connection.exec_driver_sql("PRAGMA cache_size=1")
-    connection.execute(observation_table.insert(), [row] * 5000)
+    ledger._store.insert(connection, [row] * 5000)
     print("half", flush=True)
     time.sleep(60)
 """
@@ -189,7 +196,8 @@ def test_half_a_transaction_disappears(path, read_only):
         [sys.executable, "-c", HALF_WRITER, str(path)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout.readline() == "half\n"
-    assert path.stat().st_size > 1_000_000  # the disk really holds the uncommitted rows
+    log = path.with_name(path.name + "-wal")
+    assert log.stat().st_size > 1_000_000  # the disk really holds the uncommitted rows
     writer.kill()
     writer.wait()
     writer.stdout.close()
@@ -216,6 +224,15 @@ def test_one_writer_and_any_readers(path):
                 reader.note("a", 1)
         assert len(ledger) == 2
     Ledger.open(path).close()
+
+
+def test_a_ledger_that_was_only_looked_at_is_as_it_was_to_the_byte(path):
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+    before = path.read_bytes()
+    with Ledger.open(path) as ledger:
+        assert len(ledger) == 1
+    assert path.read_bytes() == before
 
 
 def test_create_refuses_what_exists(path):
@@ -286,7 +303,7 @@ def test_foreign_files_are_refused_and_left_alone(path):
 
 
 def test_another_schema_version_is_refused(path, monkeypatch):
-    monkeypatch.setattr("records.ledger.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("records.ledger_store.SCHEMA_VERSION", 2)
     Ledger.create(path, {}).close()
     monkeypatch.undo()
     with pytest.raises(CorruptFileError, match="schema version 2, this hwnas reads 1"):
@@ -341,8 +358,212 @@ def test_a_full_disk_loses_the_group_and_nothing_before_it(path):
         assert ledger.observations() == [observed(1), observed(2)]
 
 
+def test_a_really_full_disk_loses_the_group_and_nothing_before_it(small_disk):
+    path = small_disk / "ledger.sqlite"
+    rows = [observed(index, unit="x" * 300) for index in range(100)]
+    with Ledger.create(path, {}) as ledger:
+        refused = None
+        for _ in range(1000):
+            before = len(ledger)
+            try:
+                ledger.append(rows)
+            except StorageError as error:
+                refused = str(error)
+                break
+        assert refused is not None
+        assert "free" in refused
+        kept = len(ledger)
+        assert kept == before > 0
+        with pytest.raises(StorageError, match=r"SQLITE_(FULL|IOERR)"):
+            ledger.append(rows)
+        (small_disk / "ballast").unlink()
+        ledger.append(rows)
+        assert ledger.observations() == rows * (kept // len(rows) + 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one MiB, a third of which is ballast."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    try:
+        (folder / "ballast").write_bytes(bytes(350_000))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_file_that_another_program_holds_is_said_to_be(path, monkeypatch):
+    monkeypatch.setattr("records.sqlite_file._BUSY_SECONDS", 0.05)
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageError, match=r"SQLITE_BUSY.*another program holds the file"):
+                ledger.append([observed(2)])
+            assert len(ledger) == 1  # reading goes on
+            other.execute("ROLLBACK")
+        ledger.append([observed(3)])
+        assert [o.genes for o in ledger.observations()] == [(1,), (3,)]
+
+
+def test_a_long_reading_does_not_hold_the_writer_up(path, monkeypatch):
+    monkeypatch.setattr("records.sqlite_file._BUSY_SECONDS", 0.05)
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            count = "SELECT count(*) FROM hwnas_observation"
+            assert reader.execute(count).fetchone() == (1,)
+            ledger.append([observed(2)])
+            assert reader.execute(count).fetchone() == (1,)  # what it began to read
+        assert len(ledger) == 2
+
+
+def test_a_clock_that_is_set_back_does_not_change_the_order(path, monkeypatch):
+    times = iter(["2026-03-29T03:00:00.000001+00:00", "2026-03-29T02:00:00.000000+00:00"])
+    with Ledger.create(path, {}) as ledger:
+        monkeypatch.setattr("records.ledger._now", lambda: next(times))
+        ledger.append([observed(1)])
+        ledger.append([observed(2)])
+    with Ledger.open(path, read_only=True) as ledger:
+        (first, early), (second, late) = ledger.dated_observations()
+    assert (early.genes, late.genes) == ((1,), (2,))
+    assert second < first
+
+
+@pytest.mark.slow
+def test_runs_killed_at_any_moment_leave_whole_groups(path):
+    delays = random.Random(0)
+    for _ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        child = int(writer.stdout.readline())
+        time.sleep(delays.uniform(0, 0.1))
+        writer.kill()
+        said = [int(line) for line in writer.stdout.read().split("\n")[:-1]]
+        os.kill(child, signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        with Ledger.open(path, read_only=True) as ledger:
+            found = [(o.genes, o.step) for o in ledger.observations()]
+        assert len(found) % GROUP == 0
+        assert len(found) >= max(said, default=0) * GROUP
+        assert found == [((i // GROUP, i % GROUP), i // GROUP) for i in range(len(found))]
+
+
+def test_a_closed_ledger_is_one_plain_file_and_an_open_one_has_its_log_beside_it(path):
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+        names = sorted(item.name.removeprefix(path.name) for item in path.parent.iterdir())
+        assert names == ["", "-shm", "-wal", ".lock"]
+    assert journal(path) == "delete"
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def journal(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA journal_mode").fetchone()[0]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs"])
+def test_on_a_disk_that_other_machines_read_there_is_no_log(path, kind, monkeypatch):
+    Ledger.create(path, {}).close()
+    shutil.copy(path, path.with_name("copy"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as another machine may have left it
+    disks = [
+        SimpleNamespace(mountpoint="/", fstype="ext4"),
+        SimpleNamespace(mountpoint=str(path.parent.resolve()), fstype=kind),
+    ]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: disks)
+    with Ledger.open(path) as ledger:
+        ledger.append([observed(1)])
+        assert journal(path) == "delete"
+        assert len(ledger) == 1
+
+
+READER = """
+import os, sys
+from records import Ledger
+Ledger.create("sqlite://", {}).close()  # all that is imported is, before root gives its rights up
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+assert not os.access(os.path.dirname(sys.argv[1]), os.W_OK)
+with Ledger.open(sys.argv[1], read_only=True) as ledger:
+    print(len(ledger))
+"""
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that every user can see."""
+    folder = Path(tempfile.mkdtemp(prefix="hwnas-ledger-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def leave_as_by_a_kill(ledger, path):
+    """Closes a ledger so that its files are those that a kill would have left."""
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    contents = [file.read_bytes() for file in files]
+    ledger.close()
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("left", ["by a reader", "by a kill"])
+def test_who_may_only_read_the_folder_reads_all_of_it(public_folder, left):
+    path = public_folder / "ledger.sqlite"
+    ledger = Ledger.create(path, {})
+    ledger.append([observed(1), observed(2)])
+    if left == "by a kill":
+        leave_as_by_a_kill(ledger, path)
+    else:
+        with Ledger.open(path, read_only=True) as reader:
+            assert len(reader) == 2
+            ledger.close()
+    assert path.read_bytes()[18:20] == b"\2\2"  # the file's header says that it wants a log
+    public_folder.chmod(0o555)
+    before = sorted(item.name for item in public_folder.iterdir())
+
+    read = subprocess.run(
+        [sys.executable, "-c", READER, str(path)], capture_output=True, text=True
+    )
+
+    assert read.stdout == "2\n", read.stderr
+    assert sorted(item.name for item in public_folder.iterdir()) == before
+
+
+def test_a_forked_child_leaves_the_ledger_to_its_parent(path):
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                ledger.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert path.with_name(path.name + "-wal").exists()
+        ledger.append([observed(2)])
+        with pytest.raises(LockedRunError):
+            Ledger.open(path)
+    with Ledger.open(path) as ledger:
+        assert len(ledger) == 2
+
+
 def test_a_read_only_database_is_found_at_the_first_write(path):
     with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
         with ledger._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA query_only=ON")
         with pytest.raises(StorageError, match="SQLITE_READONLY"):

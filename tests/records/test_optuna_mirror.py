@@ -131,6 +131,8 @@ def test_trials_are_complete_architectures_with_their_last_values(ledger, tmp_pa
 def test_trials_carry_the_times_of_their_observations(ledger, tmp_path):
     fill(ledger, 3)
     dated = ledger.dated_observations()
+    for genes in {observation.genes for _, observation in dated}:  # says nothing of a trial's time
+        ledger.append([Observation(genes=genes, metric="energy_mj", value=1.0, seconds=900.0)])
     mirror(ledger, tmp_path / "a")
     for index, trial in enumerate(load(tmp_path / "a").trials):
         ended_at = trial.datetime_complete.astimezone(UTC)
@@ -167,6 +169,72 @@ def test_the_file_is_json_lines(ledger, tmp_path):
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
+def slowness(genes):
+    """A latency that follows from the genes; where the first is 4, nobody knows it."""
+    return np.where(genes[:, 0] == 4, np.nan, genes.sum(axis=1) + 1.0)
+
+
+def test_computed_objectives_and_attributes_follow_from_the_genes(ledger, tmp_path):
+    values = fill(ledger, 30)
+    known = {genes for genes in values if genes[0] != 4}
+    count = mirror(
+        ledger,
+        tmp_path / "a",
+        objectives=OBJECTIVES[:1],
+        computed={"predicted latency_ms": slowness},
+        attributes={"double": lambda genes: 2.0 * genes.sum(axis=1)},
+    )
+    study = load(tmp_path / "a")
+    assert study.metric_names == ["accuracy", "predicted latency_ms"]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert count == len(known) < 30
+    for trial in study.trials:
+        genes = tuple(trial.user_attrs["genes"])
+        assert trial.values == [values[genes][0], sum(genes) + 1.0]
+        assert trial.user_attrs["double"] == 2.0 * sum(genes)
+        assert trial.user_attrs["latency_ms@board"] == values[genes][1]
+    assert {tuple(trial.user_attrs["genes"]) for trial in study.trials} == known
+
+
+def test_genes_without_a_meaning_are_no_parameters(ledger, tmp_path):
+    fill(ledger, 30)
+
+    def active(genes):  # the block's kind means something only where the width is not the least
+        marks = np.ones(genes.shape, np.bool_)
+        marks[:, 2] = genes[:, 1] > 0
+        return marks
+
+    mirror(ledger, tmp_path / "a", active=active)
+    for trial in load(tmp_path / "a").trials:
+        genes = trial.user_attrs["genes"]
+        expected = {name: label(column, genes[column]) for column, name in enumerate(NAMES)}
+        if genes[1] == 0:
+            del expected["block"]
+        assert trial.params == expected
+
+
+def test_a_later_mirror_goes_on_where_the_earlier_one_ended(ledger, tmp_path):
+    def measure(width):
+        for kernel in range(5):
+            genes = (kernel, width, 0)
+            ledger.append([Observation(genes=genes, metric="accuracy", value=kernel / 5)])
+
+    def again():
+        objectives = OBJECTIVES[:1]
+        return mirror(ledger, tmp_path / "a", gene_sizes=(7, 5, 5), objectives=objectives)
+
+    measure(width=0)
+    assert again() == 5
+    first = (tmp_path / "a").read_text()
+    opened = load(tmp_path / "a")
+    assert len(opened.trials) == 5
+    measure(width=4)
+    assert again() == 10
+    assert (tmp_path / "a").read_text().startswith(first)
+    assert len(opened.trials) == 10  # as a dashboard sees it that is open all the time
+    assert opened.trials[0].distributions["kernel"].choices == (3, 5, 7, 9, 11, 13, 15)
+
+
 def test_nothing_observed_is_an_empty_study(ledger, tmp_path):
     assert mirror(ledger, tmp_path / "a") == 0
     assert load(tmp_path / "a").trials == []
@@ -194,6 +262,7 @@ def test_optuna_is_silent_and_its_settings_are_restored(ledger, tmp_path, caplog
         ({"objectives": ()}, "at least one"),
         ({"objectives": (("accuracy", "", "max"),)}, "'minimize' or 'maximize', got 'max'"),
         ({"objectives": OBJECTIVES + OBJECTIVES[:1]}, "got twice: accuracy"),
+        ({"computed": {"latency_ms@board": slowness}}, "got twice: latency_ms@board"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_writing(ledger, tmp_path, changed, message):
