@@ -32,8 +32,16 @@ from pathlib import Path
 
 from deployment.command import CommandFailedError, run_command
 from deployment.kit import Kit, Results, write_kit
-from deployment.kit_runner import NOT_MENDED, DeviceError, KitRunner, Line, results_of
-from records import BadInputError
+from deployment.kit.measure import RESULTS
+from deployment.kit_runner import (
+    NOT_MENDED,
+    DeviceError,
+    KitRunner,
+    Line,
+    earlier_rounds,
+    results_of,
+)
+from records import BadInputError, write_bytes
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~@%+=,-]+")
 _PLACE = re.compile(r"(?<!\$){(\w+)}")  # ${HOME} is the shell's of the other side
@@ -152,6 +160,9 @@ class CommandRunner(KitRunner):
         with tempfile.TemporaryDirectory(prefix="hwnas-") as place:
             local = Path(place) / "kit"
             manifest = write_kit(kit, local)
+            earlier = earlier_rounds(results, manifest)
+            if earlier is not None:  # the script adds to what it finds
+                write_bytes(local / RESULTS, earlier)
             remote = self._push(local)
             try:
                 self._tried("run", {"remote": remote}, on_line)

@@ -46,7 +46,8 @@ class KitRunner(ABC):
         Args:
             kit: What to measure.
             results: The file that the device's results are written to. It is left also where they
-                are refused, and holds the whole rounds of a run that broke off for good.
+                are refused, and holds the whole rounds of a run that broke off for good. Where it
+                is there already with some rounds of the same kit, measuring goes on after them.
             on_line: Called with every line that the script prints.
 
         Raises:
@@ -89,6 +90,17 @@ class KitRunner(ABC):
 
         with tempfile.TemporaryDirectory(prefix="hwnas-") as place:
             return self.measure(kit, Path(place) / "results.json", follow).timings
+
+
+def earlier_rounds(path: str | Path, manifest: Mapping[str, Any]) -> bytes | None:
+    """What an earlier run left of a kit's results: the file, if there is something to continue."""
+    try:
+        earlier = read_results(path)
+        data = Path(path).read_bytes()
+    except (HwnasError, OSError):
+        return None
+    is_same = earlier.manifest["id"] == manifest["id"]
+    return data if is_same and not earlier.is_complete else None
 
 
 def results_of(path: str | Path, manifest: Mapping[str, Any], device: str) -> Results:

@@ -25,10 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from deployment.kit import Kit, Results, write_kit
-from deployment.kit_runner import NOT_MENDED, DeviceError, KitRunner, Line, results_of
+from deployment.kit_runner import (
+    NOT_MENDED,
+    DeviceError,
+    KitRunner,
+    Line,
+    earlier_rounds,
+    results_of,
+)
 from deployment.ray_cluster import check_address, connected, nodes_with, wait_for_resource
 from deployment.ray_worker import KitWorker
-from records import BadInputError, write_bytes
+from records import BadInputError, write_bytes, write_text
 
 FOLLOW_S = 2.0
 """How long the worker waits for a line of the script before it says that there is none."""
@@ -125,7 +132,9 @@ class RayRunner(KitRunner):
                 ]
             except (ray.exceptions.RayError, ConnectionError) as error:
                 raise DeviceError(f"{self.name}: files cannot be sent: {_said(error)}") from error
-            self._tried(_Measurement(self, ray, files, Path(results), say))
+            measurement = _Measurement(self, ray, files, Path(results), say)
+            measurement.take_up(earlier_rounds(results, manifest))
+            self._tried(measurement)
         return results_of(results, manifest, self.name)
 
     def _tried(self, measurement: _Measurement) -> None:
@@ -165,6 +174,17 @@ class _Measurement:
     say: Line
     results: bytes | None = field(default=None, init=False)
     machine: str = field(default="", init=False)
+
+    def take_up(self, earlier: bytes | None) -> None:
+        """Continues what another process began, on the same machine."""
+        with contextlib.suppress(OSError):
+            machine = self._noted.read_text(encoding="utf-8")
+            self.machine, self.results = ("", None) if earlier is None else (machine, earlier)
+
+    @property
+    def _noted(self) -> Path:
+        """The file that says which machine the rounds are of."""
+        return self.path.with_name(f"{self.path.name}.machine")
 
     def run(self) -> None:
         """One try, by a worker of its own.
@@ -269,6 +289,7 @@ class _Measurement:
         if results is not None:
             self.results = results
             write_bytes(self.path, results)
+            write_text(self._noted, self.machine)
 
 
 def _said(error: Exception) -> str:

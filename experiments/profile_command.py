@@ -7,9 +7,8 @@ target with a fitted cost model and a report of how good it is.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ from latency_models import (
     save_target,
 )
 from latency_models.measured import MIN_NETWORKS
-from records import BadInputError, CorruptFileError, ExistingRunError, json_text
+from records import BadInputError, CorruptFileError, ExistingRunError, content_hash, json_text
 from search_spaces import SearchSpace
 
 
@@ -207,21 +206,49 @@ def measure_device(
     """
     _refuse_existing(options, kit, is_local)
     made = make_kit(kit)
-    place = Path(tempfile.mkdtemp(prefix="hwnas-results-"))
+    place = _unfinished(made, runner)
     path = place / "results.json"
     say(f"measuring {len(made.models)} networks on {runner.name}")
+    _say_what_is_there(path)
     try:
         results = runner.measure(made, path, lambda line: say(f"  {line}"))
         profile = local_profile() if is_local else None
         imported = _import(results, path.read_bytes(), options, runner.name, profile)
     except BaseException:
         if path.exists():  # an hour on a board is not thrown away
-            say(f"what was measured is kept; to use it: hwnas profile import {path}")
+            say(
+                "what was measured is kept: the same command goes on from it, or measures again "
+                f"if it was complete; to use it as it is: hwnas profile import {path}"
+            )
         else:
-            place.rmdir()
+            shutil.rmtree(place)
         raise
     shutil.rmtree(place)
     return imported
+
+
+def _unfinished(kit: Kit, runner: KitRunner) -> Path:
+    """The folder for the results of this kit on this device, until they are imported."""
+    what = {
+        "spaces": [space["hash"] for space in kit.spaces],
+        "genes": [(model.space, *model.genes) for model in kit.models],
+        "protocol": asdict(kit.protocol),
+        "use": (kit.threads, kit.batch_size),
+        "device": repr(runner),  # another way to the same device may measure otherwise
+    }
+    place = own_devices_folder() / ".unfinished" / content_hash(what)
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _say_what_is_there(path: Path) -> None:
+    try:
+        earlier = read_results(path)
+    except CorruptFileError:
+        return
+    if not earlier.is_complete:
+        rounds = len(earlier.reference_rounds_ms)
+        say(f"an earlier run broke off after {rounds} rounds: going on, if the kit is the same")
 
 
 def _refuse_existing(options: ImportOptions, kit: KitOptions, is_local: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from deployment import LocalRunner, Runner, Timing, emit
 from deployment.kernels import RUNTIMES
@@ -150,8 +151,10 @@ def calibration_networks(space: SearchSpace, networks: int, seed: int) -> Genes:
 
 
 def random_weights_model(space: SearchSpace, row: Genes, batch_size: int) -> bytes:
-    """The exported file of an architecture with random weights."""
-    subnet = Subnet(space.graph(row)).eval()
+    """The exported file of an architecture with random weights, the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        subnet = Subnet(space.graph(row)).eval()
     return bytes(emit(subnet, batch_size).SerializeToString())
 
 

@@ -31,6 +31,7 @@ from supernet.expected_sum import ExpectedSum
 from supernet.from_module import ModuleSpace, elastic_space, elastic_supernet, load_module
 from supernet.initialise import zero_residual_branches
 from supernet.network import Statistics
+from supernet.on_ray import RayGroup, RayTrainingError, train_on_ray
 from supernet.own_primitive import add_primitive
 from supernet.pretrained import LoadReport, load_pretrained
 from supernet.subnet import Subnet
@@ -50,6 +51,8 @@ __all__ = [
     "ImageData",
     "LoadReport",
     "ModuleSpace",
+    "RayGroup",
+    "RayTrainingError",
     "Recipe",
     "SortReport",
     "Split",
@@ -82,5 +85,6 @@ __all__ = [
     "torchvision_vit_names",
     "train",
     "train_alone",
+    "train_on_ray",
     "zero_residual_branches",
 ]

@@ -46,7 +46,9 @@ def train_alone(
         epochs: Passes over the training images.
         recipe: How; the default is that of `train`. Its members are not used.
         seed: Derives weights, batches and augmentation.
-        checkpoint: A file to continue from if it exists, and to write on the way and at the end.
+        checkpoint: A file to continue from if it exists, and to write on the way and at the end:
+            a path, or a URL that fsspec knows, such as `s3://bucket/run.safetensors`. The one
+            before the last is kept beside it, as `run.previous.safetensors`.
         checkpoint_every: Steps between two checkpoints.
         on_step: Called after every step.
         device: Where the network is trained.

@@ -50,7 +50,9 @@ def train(
         teacher: A frozen network from images to logits, put on the device and in eval mode;
             members without a teacher in the step learn its predictions beside the labels.
         teacher_weight: The weight of that loss.
-        checkpoint: A file to continue from if it exists, and to write on the way and at the end.
+        checkpoint: A file to continue from if it exists, and to write on the way and at the end:
+            a path, or a URL that fsspec knows, such as `s3://bucket/run.safetensors`. The one
+            before the last is kept beside it, as `run.previous.safetensors`.
         checkpoint_every: Steps between two checkpoints.
         on_step: Called after every step, in every process.
         device: Where the network is trained: `cpu`, `cuda`, `cuda:1`.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from records import BadInputError, CorruptFileError, array_hash, content_hash
-from supernet.checkpoint import load_checkpoint, save_checkpoint
+from supernet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from supernet.data import ImageData
 from supernet.network import ElasticNetwork
 from supernet.threads import intra_op_threads, threads_each
@@ -124,6 +124,8 @@ class Run:
         self.average = None if recipe.ema is None else MovingAverage(network, recipe.ema)
         self.guard = Guard(recipe, network, self.optimiser, self.total, self.average)
         self.scale = LossScale(recipe.precision)
+        path = options.checkpoint
+        self.checkpoint = None if path is None else Checkpoint(path)
         self.facts = {
             **members.facts(),
             "data": data.name,
@@ -139,9 +141,11 @@ class Run:
         """Continues from the checkpoint if there is one; returns the steps done."""
         path = self.options.checkpoint
         first = 0
-        if path is not None and Path(path).exists():
+        if self.checkpoint is not None and self.checkpoint.exists():
             average = None if self.average is None else self.average.weights
-            first, state = load_checkpoint(path, self.network, self.optimiser, self.facts, average)
+            first, state = load_checkpoint(
+                self.checkpoint, self.network, self.optimiser, self.facts, self.total, average
+            )
             try:
                 self.guard.restore(state["guard"])
                 self.scale.restore(state["scale"])
@@ -222,9 +226,8 @@ class Run:
 
     def save(self, done: int, *, at_end: bool = False) -> None:
         """Writes the checkpoint when it is due."""
-        path = self.options.checkpoint
         due = at_end or (done % self.options.checkpoint_every == 0 and done < self.total)
-        if path is None or not due or self.ranks.rank != 0:
+        if self.checkpoint is None or not due or self.ranks.rank != 0:
             return
         state: dict[str, Any] = {
             "guard": self.guard.state(),
@@ -232,7 +235,9 @@ class Run:
             "members": self.members.memory,
         }
         average = None if self.average is None else self.average.weights
-        save_checkpoint(path, self.network, self.optimiser, done, self.facts, state, average)
+        save_checkpoint(
+            self.checkpoint, self.network, self.optimiser, done, self.facts, state, average
+        )
 
     def finish(self) -> None:
         """Writes the last checkpoint and leaves the network ready for use."""

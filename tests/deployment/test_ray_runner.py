@@ -483,6 +483,22 @@ def test_an_interrupt_ends_the_script_and_keeps_its_rounds(measured, errors, tmp
     assert not Path(stand_in.workers[0].folder).exists()
 
 
+@pytest.mark.parametrize("machine", ["the same", "another"])
+def test_what_an_interrupted_process_left_is_continued(measured, errors, tmp_path, machine):
+    def interrupt(line):
+        if line.startswith("round"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(InProcess(errors, machines=["board"]), kit=LONGER, on_line=interrupt)
+    machines = ["board" if machine == "the same" else "other"]
+    results, lines = measured(InProcess(errors, machines=machines), kit=LONGER)
+    assert results.is_complete
+    assert results.sittings == (2 if machine == "the same" else 1)
+    told = "on another machine: measuring again from the start" in lines
+    assert told == (machine == "another")
+
+
 def rounds_in(path):
     return len(json.loads(path.read_text())["models"][0]["samples_ms"])
 

@@ -397,6 +397,40 @@ def test_a_run_that_breaks_off_for_good_is_kept(hwnas, tmp_path):
     shutil.rmtree(kept.parent)
 
 
+def test_a_run_that_broke_off_goes_on_when_it_is_started_again(hwnas, tmp_path, own):
+    measure, flag = f"{sys.executable} -I $1/measure.py", tmp_path / "broken"
+    script = tmp_path / "run.sh"  # breaks off after two rounds, the first time
+    script.write_text(
+        f"if test -e {flag}; then {measure}; exit $?; fi\ntouch {flag}\n{measure} --rounds 2\n"
+        'sed -i \'s/"complete": *true/"complete": false/\' $1/results.json\nexit 255\n'
+    )
+    commands = stand_in(tmp_path, run=f"sh {script} {{remote}}", retries=0)
+    options = ("--space", "cnn", *SMALL, "--sustained", "0", "--force", "--name", "mine")
+    first = hwnas("profile", "measure", *options, "--command-file", commands)
+    assert refused(first, "exit code 255")
+    (kept,) = own.glob(".unfinished/*/results.json")
+    before = read_results(kept).measurements[0].rounds_ms
+    assert not read_results(kept).is_complete
+
+    again = hwnas("profile", "measure", *options, "--command-file", commands)
+    assert again.code == 0, again.err
+    assert f"an earlier run broke off after {len(before)} rounds" in again.out
+    assert "round 1 of 7" not in again.out
+    found = read_results(own / "mine-t1-b1" / "results.json")
+    assert found.sittings == 2
+    rounds = found.measurements[0].rounds_ms
+    assert len(rounds) >= 7
+    assert rounds[: len(before)] == before
+    assert list(own.glob(".unfinished/*")) == []
+
+
+def test_a_run_that_gave_nothing_leaves_nothing(hwnas, tmp_path, own):
+    commands = stand_in(tmp_path, run="false {remote}", retries=0)
+    options = ("--space", "cnn", *SMALL, "--sustained", "0", "--command-file", commands)
+    assert refused(hwnas("profile", "measure", *options), "exit code 1")
+    assert list(own.glob(".unfinished/*")) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
