@@ -1,5 +1,5 @@
-"""The command line: `hwnas quickstart`, `hwnas devices`, `hwnas profile`, `hwnas draw`,
-`hwnas verify`, `hwnas explain`.
+"""The command line: `hwnas quickstart`, `hwnas search`, `hwnas devices`, `hwnas profile`,
+`hwnas draw`, `hwnas verify`, `hwnas explain`.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback.
 """
@@ -15,10 +15,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from experiments.cluster.train_cli import train_command
 from experiments.config import QuickstartConfig
 from experiments.console import console, say, show_table
 from experiments.datasets import DATASETS
 from experiments.profile_cli import profile_app
+from experiments.search_cli import search_command
 from experiments.spaces import SPACES
 from hardware_profiles import (
     DEVICE_ROW_UNITS,
@@ -91,14 +93,25 @@ def quickstart_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            help="where the ledger is: a file, or postgresql://user@host/database?run=NAME; in "
+            "--out if not given"
+        ),
+    ] = None,
+    fork: Annotated[
+        Path | None,
+        typer.Option(help="begin a run in this folder with what still holds of the one in --out"),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="passes over the training images; by dataset if not given")
     ] = None,
     evaluations: Annotated[int, typer.Option(help="subnets whose accuracy is measured")] = 120,
     strategy: Annotated[
         str,
-        typer.Option(help="how to search: predictor-guided, bayesian, nsga2, local-search, ..."),
-    ] = "predictor-guided",
+        typer.Option(help="how to search: bayesian, predictor-guided, nsga2, local-search, ..."),
+    ] = "bayesian",
     executor: Annotated[
         str, typer.Option(help="where subnets are measured: in-process, processes, ray")
     ] = "in-process",
@@ -134,6 +147,8 @@ def quickstart_command(
         max_memory_kb=max_memory_kb,
         seed=seed,
         resume=resume,
+        ledger=ledger,
+        fork=fork,
         epochs=epochs,
         evaluations=evaluations,
         strategy=strategy,
@@ -148,6 +163,10 @@ def quickstart_command(
         data_folder=data_folder,
     )
     quickstart(config)
+
+
+app.command("search")(search_command)
+app.command("train")(train_command)
 
 
 @devices_app.callback()
@@ -370,6 +389,11 @@ def main() -> None:
 def quickstart_main() -> None:
     """The command `python -m experiments.quickstart`."""
     run(["quickstart", *sys.argv[1:]])
+
+
+def search_main() -> None:
+    """The command `python -m experiments.search`."""
+    run(["search", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def closing_table(front: Mapping[str, Any]) -> None:
     )
 
 
-def compromise_table(front: Mapping[str, Any]) -> None:
+def compromise_table(front: Mapping[str, Any], known_as: str = "exported as") -> None:
     """Prints the networks for all targets at once; nothing where there are none."""
     found = front.get("compromise")
     if not found:
@@ -123,10 +123,10 @@ def compromise_table(front: Mapping[str, Any]) -> None:
     show_table(
         "Good on all targets (validation accuracy, predicted latency"
         + (")" if is_even else f"; weights {weights})"),
-        ["accuracy %", *heads, "exported as"],
+        ["accuracy %", *heads, known_as],
         rows,
         left=0,
-        wrapped="exported as",
+        wrapped=known_as,
     )
     worst = ", ".join(f"{100 * lost:.0f} % on {name}" for name, lost in found["regret"].items())
     say(

@@ -1,15 +1,18 @@
-"""The options of the main job, typed and checked."""
+"""The options of a search and of the main job, typed and checked."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.executor_option import check_executor
+from experiments.executor_option import ExecutorOptions
 from experiments.target_options import LIMITS, TargetOption, limits_by_metric, parse_target
-from records import BadInputError
+from records import BadInputError, without_secrets
+
+if TYPE_CHECKING:
+    from strategies import Executor
 
 LARGEST_SEED = 2**63 - 1
 """What a random number generator of torch takes."""
@@ -20,10 +23,16 @@ LARGEST_IMAGE = 1024
 EPOCHS = {("digits", "hybrid"): 55, ("digits", "cnn"): 55, ("digits", "vit"): 110}
 """Epochs of training that suit the time of a demonstration, by dataset and space; others 3."""
 
+OMITTED = (
+    "ledger", "target", "command_file", "together", "supernet", "threads", "timeout_s", "retries",
+    "cpus", "gpus", "resources",
+)  # fmt: skip
+"""Options that a run does not mention where they are not given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuickstartConfig:
-    """What `hwnas quickstart` is asked to do.
+class SearchConfig:
+    """What `hwnas search` is asked to do.
 
     Attributes:
         dataset: A dataset's name, a folder of images by class, or a MedMNIST `.npz` file.
@@ -41,16 +50,24 @@ class QuickstartConfig:
         max_memory_kb: Limit on weights and activations at batch 1, in KiB.
         seed: Derives everything random.
         resume: Whether to continue the run in `out`.
+        ledger: Where the run's ledger is, a file or a database URL; None is its folder.
+        fork: The folder of a new run with what still holds of the one in `out`.
         epochs: Passes over the training images; None takes what suits the dataset.
         evaluations: Subnets whose accuracy is measured.
         strategy: How to search, a name of `strategies.by_name`.
+        supernet: A file of trained weights (`supernet.save_supernet`, or a checkpoint), as a path
+            or a URL that fsspec knows; None trains a supernet first.
         executor: Where subnets are measured, a name of `experiments.executor_option`.
         workers: How many workers measure them, in processes or on a Ray cluster.
         address: The Ray cluster.
-        points: Networks to export for each target.
+        threads: How many threads a worker uses; with the following ones, None takes what
+            the executor has by itself.
+        timeout_s: How long a worker may take for one subnet.
+        retries: How often a subnet is tried again.
+        cpus: Processors that a Ray worker takes.
+        gpus: Accelerators that it takes.
+        resources: What else it takes, as `NAME=AMOUNT`.
         calibration_networks: Networks to time for each target's cost model.
-        refit_threshold: Median relative error of predicted latencies above which the cost model is
-            refitted with what was measured.
         image_size: Side to which images are resized; None keeps the native size.
         train_images: Uses only that many training images.
         data_folder: Where a named dataset's files are.
@@ -58,7 +75,7 @@ class QuickstartConfig:
 
     dataset: str = "digits"
     space: str = "hybrid"
-    out: Path = Path("runs/quickstart")
+    out: Path = Path("runs/search")
     targets: tuple[str, ...] = ()
     command_file: Path | None = None
     together: bool = False
@@ -67,15 +84,22 @@ class QuickstartConfig:
     max_memory_kb: float | None = None
     seed: int = 0
     resume: bool = False
+    ledger: str | None = None
+    fork: Path | None = None
     epochs: int | None = None
     evaluations: int = 120
-    strategy: str = "predictor-guided"
+    strategy: str = "bayesian"
+    supernet: str | Path | None = None
     executor: str = "in-process"
     workers: int = 2
     address: str = "auto"
-    points: int = 4
+    threads: int | None = None
+    timeout_s: float | None = None
+    retries: int | None = None
+    cpus: float | None = None
+    gpus: float | None = None
+    resources: tuple[str, ...] = ()
     calibration_networks: int = 100
-    refit_threshold: float = 0.05
     image_size: int | None = None
     train_images: int | None = None
     data_folder: str | None = None
@@ -86,17 +110,10 @@ class QuickstartConfig:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 option = "--" + name.replace("_", "-")
                 raise BadInputError(f"{option} must be a positive number, got {value:g}")
-        for name, least in (
-            ("evaluations", 20),
-            ("points", 3),
-            ("calibration_networks", 20),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                option = "--" + name.replace("_", "-")
-                raise BadInputError(f"{option} must be at least {least}, got {value}")
-        check_executor(self.executor, self.workers)
+        for name, least in (("evaluations", 20), ("calibration_networks", 20), ("seed", 0)):
+            self._check_least(name, least)
+        object.__setattr__(self, "resources", tuple(self.resources))
+        self.executor_options.check()
         self._check_targets()
         if self.seed > LARGEST_SEED:
             raise BadInputError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
@@ -106,8 +123,12 @@ class QuickstartConfig:
             )
         if self.epochs is not None and self.epochs < 1:
             raise BadInputError(f"--epochs must be at least 1, got {self.epochs}")
-        if not self.refit_threshold >= 0:
-            raise BadInputError(f"--refit-threshold must be >= 0, got {self.refit_threshold}")
+
+    def _check_least(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value < least:
+            option = "--" + name.replace("_", "-")
+            raise BadInputError(f"{option} must be at least {least}, got {value}")
 
     def _check_targets(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -129,6 +150,25 @@ class QuickstartConfig:
         return found
 
     @property
+    def executor_options(self) -> ExecutorOptions:
+        """The options of the executor together."""
+        return ExecutorOptions(
+            name=self.executor,
+            workers=self.workers,
+            address=self.address,
+            threads=self.threads,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            resources=self.resources,
+        )
+
+    def make_executor(self) -> Executor:
+        """The executor of the options."""
+        return self.executor_options.make()
+
+    @property
     def training_epochs(self) -> int:
         """Passes over the training images."""
         return (
@@ -138,15 +178,23 @@ class QuickstartConfig:
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready values."""
         found = {**asdict(self), "out": str(self.out), "epochs": self.training_epochs}
+        del found["fork"]
+        if self.ledger is not None:
+            found["ledger"] = without_secrets(self.ledger)
         named = list(found.pop("targets"))
         found["target"] = named[0] if len(named) == 1 else named or None
         if self.command_file is not None:
             found["command_file"] = str(self.command_file)
+        if self.supernet is not None:
+            found["supernet"] = str(self.supernet)
         if self.executor == "in-process":
             for name in ("executor", "workers", "address"):
                 del found[name]
-        for name in ("target", "command_file", "together"):
-            if found[name] in (None, False):  # as runs of this machine have always said
+        found["resources"] = list(self.resources) or None
+        for name in OMITTED:
+            if (
+                found[name] is None or found[name] is False
+            ):  # as runs of this machine have always said
                 del found[name]
         return found
 
@@ -154,3 +202,24 @@ class QuickstartConfig:
     def limits(self) -> dict[str, float]:
         """The limits that hold wherever a target has none of its own, by metric."""
         return limits_by_metric({name: getattr(self, name) for name in LIMITS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickstartConfig(SearchConfig):
+    """What `hwnas quickstart` is asked to do: a search, and what becomes of its front.
+
+    Attributes:
+        points: Networks to export for each target.
+        refit_threshold: Median relative error of predicted latencies above which the cost model is
+            refitted with what was measured.
+    """
+
+    out: Path = Path("runs/quickstart")
+    points: int = 4
+    refit_threshold: float = 0.05
+
+    def __post_init__(self) -> None:
+        SearchConfig.__post_init__(self)
+        self._check_least("points", 3)
+        if not self.refit_threshold >= 0:
+            raise BadInputError(f"--refit-threshold must be >= 0, got {self.refit_threshold}")

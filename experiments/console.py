@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,10 +25,15 @@ if not console.is_terminal:
 
 Advance = Callable[[int, int, str], None]
 
+LINES_EVERY_S = 60.0
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Advance]:
-    """A progress bar; call what it gives with (done, total, a short text behind the bar)."""
+    """A progress bar; call what it gives with (done, total, a short text behind the bar).
+
+    In a file or a pipe, such as a job's log, a line tells about it every `LINES_EVERY_S`.
+    """
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=28),
@@ -38,9 +44,14 @@ def progress_bar(title: str) -> Iterator[Advance]:
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None, text="")
+        told = time.monotonic()
 
         def advance(done: int, total: int, text: str = "") -> None:
+            nonlocal told
             progress.update(task, completed=done, total=total, text=text)
+            if not console.is_terminal and time.monotonic() - told >= LINES_EVERY_S:
+                told = time.monotonic()
+                say(f"{title}: {done} of {total}, {text}")
 
         yield advance
 

@@ -19,6 +19,9 @@ from strategies import Front
 from supernet import ImageData
 
 FORMAT = "hwnas-front-1"
+SEARCH_FORMAT = "hwnas-search-1"
+"""Of a search whose networks were not made into files."""
+
 FRONT = "front.json"
 
 
@@ -163,14 +166,14 @@ def compromise_record(
     }
 
 
-def read_front(path: str | Path) -> dict[str, Any]:
-    """Reads a `front.json`.
+def read_front(path: str | Path, expected: str = FORMAT) -> dict[str, Any]:
+    """Reads a `front.json` of a format.
 
     Raises:
         CorruptFileError: Another kind of file.
     """
     value = read_json(path, kind="front")
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") != expected:
         got = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise CorruptFileError(f"{path} is not a front of this version: its format is {got!r}")
     return value

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployment.command_file import read_command_file
-from experiments.config import QuickstartConfig
+from experiments.config import SearchConfig
 from experiments.console import console, progress_bar, say
 from experiments.measuring import calibrated
 from experiments.target_options import TargetOption
@@ -28,7 +28,7 @@ LOCAL = "local"
 
 
 def cost_models(
-    config: QuickstartConfig, space: SearchSpace, ledger: Ledger | None
+    config: SearchConfig, space: SearchSpace, ledger: Ledger | None
 ) -> list[CostModel]:
     """A cost model for each target, in the order of the options.
 
@@ -47,7 +47,7 @@ def cost_models(
 
 
 def _named(
-    config: QuickstartConfig, option: TargetOption, space: SearchSpace, ledger: Ledger | None
+    config: SearchConfig, option: TargetOption, space: SearchSpace, ledger: Ledger | None
 ) -> CostModel:
     name = option.name
     if name == LOCAL:
@@ -66,7 +66,7 @@ def _named(
 
 
 def _local(
-    config: QuickstartConfig,
+    config: SearchConfig,
     use: Mapping[str, Any],
     space: SearchSpace,
     ledger: Ledger | None,

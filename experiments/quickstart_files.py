@@ -1,4 +1,4 @@
-"""What the main job leaves: bundles, `front.json`, the report, a study for optuna-dashboard."""
+"""What the main job leaves: bundles, `front.json`, the report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from experiments.front_file import (
 )
 from experiments.report import write_report
 from experiments.stopwatch import Stopwatch
-from records import Ledger, mirror_to_optuna, versions, write_json
-from search_spaces import SearchSpace
+from records import versions, write_json
 from supernet import ImageData, Supernet
 
 
@@ -87,16 +86,3 @@ def _bundles(
             points.append(point_record(one, bundle, config.out))
             advance(index + 1, len(everything), one.chosen.name)
     return points
-
-
-def mirror(config: QuickstartConfig, space: SearchSpace, ledger: Ledger) -> None:
-    """Writes the evaluations as a study that optuna-dashboard opens."""
-    mirror_to_optuna(
-        ledger,
-        config.out / "optuna-journal.log",
-        study_name="hwnas",
-        gene_names=[choice.name for choice in space.choices],
-        gene_labels=lambda column, code: space.choices[column].values[code],
-        objectives=[("accuracy", "", "maximize")],
-        space_hash=space.hash,
-    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from deployment import QuantisedEvaluator
 from deployment.quantised_accuracy import IMAGES
 from experiments.closing import warned_already
-from experiments.config import QuickstartConfig
+from experiments.config import SearchConfig
 from experiments.target_options import limits_by_metric
 from latency_models import CostModel
 from records import BadInputError
@@ -16,7 +16,7 @@ from supernet import ImageData, Supernet
 
 
 def make_problem(
-    config: QuickstartConfig, data: ImageData, supernet: Supernet, costs: Sequence[CostModel]
+    config: SearchConfig, data: ImageData, supernet: Supernet, costs: Sequence[CostModel]
 ) -> Problem:
     """The problem of a run.
 

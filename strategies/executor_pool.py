@@ -91,10 +91,6 @@ class _Place:
     lives: int = 0
     failures: int = field(default=0)
 
-    @property
-    def is_free(self) -> bool:
-        return self.worker is not None and self.is_ready and self.task is None
-
 
 class Pool(Session):
     """A session with several workers.
@@ -185,7 +181,10 @@ class _Server(threading.Thread):
         self.finished = finished
         self._start_worker = start
         self._places = [_Place(i) for i in range(settings.workers)]
+        self._by_worker: dict[Worker, _Place] = {}
+        self._free: dict[int, _Place] = {}  # by number; in the order of becoming free
         self._waiting: deque[_Task] = deque()
+        self._nearest = math.inf  # no deadline is before it
 
     def run(self) -> None:
         try:
@@ -194,6 +193,7 @@ class _Server(threading.Thread):
             while not isinstance(event := self._next_event(), _Closed):
                 if event is None:
                     self._end_the_slow()
+                    self._nearest = min(place.deadline for place in self._places)
                 else:
                     self._handle(event)
                 self._hand_out()
@@ -209,9 +209,10 @@ class _Server(threading.Thread):
                     place.worker.kill()
 
     def _next_event(self) -> Event | _Submitted | _Closed | None:
-        """What happens next; None where a worker's time is up before anything does."""
-        nearest = min(place.deadline for place in self._places)
-        timeout = None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+        """What happens next; None where a worker's time may be up before anything does."""
+        timeout = None
+        if self._nearest < math.inf:
+            timeout = max(0.0, self._nearest - time.monotonic())
         try:
             return self.events.get(timeout=timeout)
         except queue.Empty:
@@ -223,11 +224,12 @@ class _Server(threading.Thread):
             return
         if isinstance(event, _Closed):
             return
-        place = next((p for p in self._places if p.worker is event.worker), None)
+        place = self._by_worker.get(event.worker)
         if place is None:
             return  # the last words of one that was replaced
         if isinstance(event, Ready):
             place.is_ready, place.deadline = True, math.inf
+            self._free[place.number] = place
         elif isinstance(event, Answered):
             self._take_answer(place, event.outcomes)
         elif isinstance(event, Useless):
@@ -236,20 +238,25 @@ class _Server(threading.Thread):
             self._replace(place, event.reason)
 
     def _hand_out(self) -> None:
-        for place in self._places:
-            if not self._waiting:
-                return
-            if place.is_free and (task := self._next_task(place)) is not None:
+        if not self._waiting:
+            return
+        for place in list(self._free.values()):
+            if (task := self._next_task(place)) is not None:
                 assert place.worker is not None, "a free place has a worker"
+                del self._free[place.number]
                 place.task, place.began = task, time.monotonic()
-                place.deadline = place.began + self.settings.timeout_s * len(task.genes)
+                self._allow(place, place.began + self.settings.timeout_s * len(task.genes))
                 place.worker.evaluate(task.genes)
+
+    def _allow(self, place: _Place, deadline: float) -> None:
+        """Gives a worker until some time."""
+        place.deadline = deadline
+        self._nearest = min(self._nearest, deadline)
 
     def _next_task(self, place: _Place) -> _Task | None:
         """The first that this worker may do; another try is for another one, if any is ready."""
-        is_alone = sum(p.is_ready for p in self._places) == 1
         for i, task in enumerate(self._waiting):
-            if is_alone or task.avoid != place.number:
+            if task.avoid != place.number or sum(p.is_ready for p in self._places) == 1:
                 del self._waiting[i]
                 return task
         return None
@@ -261,6 +268,7 @@ class _Server(threading.Thread):
         assert task is not None, "only who has a task answers"
         assert place.worker is not None, "a worker answered"
         place.failures = 0
+        self._free[place.number] = place
         good = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Measured)]
         self._finish(
             task, good, [o for o in outcomes if isinstance(o, Measured)], place.worker.name
@@ -301,8 +309,9 @@ class _Server(threading.Thread):
         place.lives += 1
         life = f" ({place.lives})" if place.lives > 1 else ""
         place.is_ready, place.task = False, None
-        place.deadline = time.monotonic() + self.settings.start_s
+        self._allow(place, time.monotonic() + self.settings.start_s)
         place.worker = self._start_worker(f"worker {place.number + 1}{life}", self.events.put)
+        self._by_worker[place.worker] = place
 
     def _end_the_slow(self) -> None:
         now = time.monotonic()
@@ -319,12 +328,14 @@ class _Server(threading.Thread):
                 logger.info("%s: no room for it yet", place.worker.name)
                 place.deadline = now + start_s
             else:
-                self._replace(place, f"no room for it within {start_s:.3g} s")
+                self._replace(place, f"no room for it, or not up, within {start_s:.3g} s")
 
     def _replace(self, place: _Place, reason: str) -> None:
         """Ends a worker, sees to what it had, and starts another one."""
         assert place.worker is not None, "only a place with a worker loses one"
         place.worker.kill()
+        del self._by_worker[place.worker]
+        self._free.pop(place.number, None)
         task, place.task, place.deadline = place.task, None, math.inf
         if task is None:
             place.failures += 1

@@ -20,7 +20,8 @@ from search_spaces import Genes
 from strategies.executor import Session
 from strategies.executor_evaluation import EvaluationError, Outcome, described, outcomes
 from strategies.executor_pool import Pool
-from strategies.executor_ray_cluster import check_nodes_can, connect
+from strategies.executor_ray_cluster import check_nodes_can, connect, imported, warn_of_little_room
+from strategies.executor_ray_code import difference, missing_module, own_code
 from strategies.executor_shipment import Arrays, Recipe, made, shipment_of, use_threads
 from strategies.executor_workers import (
     Answered,
@@ -68,17 +69,34 @@ class RayWorkers(PooledExecutor):
         """What one worker takes of a node, by Ray's names."""
         return {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
 
+    def check(self) -> None:
+        """Makes sure that `open` could start workers, before other things take their time.
+
+        Raises:
+            BadInputError: As `open` does. A Ray of its own is not started for it.
+        """
+        if self.address == "local":
+            imported()
+            return
+        ray, disconnect = connect(self.address, processors=0)
+        try:
+            check_nodes_can(ray, self.needs)
+        finally:
+            disconnect()
+
     def open(self, evaluator: Evaluator) -> Session:
         """See `Executor.open`.
 
         Raises:
-            BadInputError: Ray is not installed, the cluster cannot be reached, or none of its
-                nodes has what a worker needs; said within seconds.
+            BadInputError: Ray is not installed, the cluster cannot be reached or has another
+                version of Ray or Python, or none of its nodes has what a worker needs; said
+                within seconds.
         """
         shipment = shipment_of(evaluator)
         ray, disconnect = connect(self.address, processors=self.workers * self.cpus)
         try:
             check_nodes_can(ray, self.needs)
+            warn_of_little_room(ray, self.needs, self.workers)
             arrays = ray.put(dict(shipment.arrays))
         except BaseException:
             disconnect()
@@ -97,6 +115,10 @@ class EvaluatorActor:
         use_threads(threads)
         self._threads = threads
         self._evaluator: Evaluator | None = None
+
+    def code(self) -> dict[str, str]:
+        """Which hwnas this is; asked first, because other code may not understand the rest."""
+        return dict(own_code())
 
     def make(self, recipe: Recipe, arrays: Arrays) -> str:
         """Makes the evaluator; why it cannot, or "".
@@ -135,8 +157,14 @@ class _Actor(Worker):
             max_restarts=0,  # the pool replaces it, and knows what it was doing
             max_task_retries=0,
         )
+        self._waits = True
         self._actor = options.remote(settings.threads)
+        self._when_done(self._actor.code.remote(), self._is_there)
         self._when_done(self._actor.make.remote(*shipment), self._is_made)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._waits
 
     def evaluate(self, genes: Genes) -> None:
         self._when_done(self._actor.evaluate.remote(genes), self._has_answered)
@@ -150,11 +178,17 @@ class _Actor(Worker):
             try:
                 answer = future.result()
             except Exception as error:
-                self._report(Died(self, f"its actor was lost: {first_line(error)}"))
+                self._waits = False
+                self._report(Died(self, reason_of(error)))
             else:
                 then(answer)
 
         reference.future().add_done_callback(done)
+
+    def _is_there(self, code: Mapping[str, str]) -> None:
+        self._waits = False
+        if reason := difference(code):
+            self._report(Died(self, reason))
 
     def _is_made(self, reason: str) -> None:
         self._report(Died(self, reason) if reason else Ready(self))
@@ -164,6 +198,11 @@ class _Actor(Worker):
             self._report(Useless(self, answer))
         else:
             self._report(Answered(self, answer))
+
+
+def reason_of(error: Exception) -> str:
+    """Why an actor was lost, and what to do where something is missing on its node."""
+    return missing_module(str(error)) or f"its actor was lost: {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:

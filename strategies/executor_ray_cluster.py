@@ -8,21 +8,25 @@ import math
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from records import BadInputError
-
-REACH_S = 5.0
-"""How long the head may take to accept a connection."""
+from strategies.executor_ray_address import check_reachable, not_connected
 
 APPEAR_S = 5.0
 """How long resources that no node has are waited for: a node may be joining."""
 
-_ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/:\s]+|\[[^]\s]+\]):(?P<port>\d{1,5})")
+_ROUNDING = 1e-6
+
+_VERSIONS = re.compile(
+    r"The cluster was started with:\s+Ray: (?P<ray>\S+)\s+Python: (?P<python>\S+)\s+"
+    r"This process .*? was started with:\s+Ray: (?P<own_ray>\S+)\s+Python: (?P<own_python>\S+)"
+)
+
+logger = logging.getLogger(__name__)
 
 
 def connect(address: str, *, processors: float) -> tuple[Any, Callable[[], None]]:
@@ -37,19 +41,15 @@ def connect(address: str, *, processors: float) -> tuple[Any, Callable[[], None]
         does nothing.
 
     Raises:
-        BadInputError: Ray is not installed, or there is no cluster at the address.
+        BadInputError: Ray is not installed, there is no cluster at the address, or it has another
+            version of Ray or Python.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise BadInputError(
-            f"this executor needs Ray, which is not installed ({error}): pip install hwnas[ray]"
-        ) from error
+    ray = imported()
     if ray.is_initialized():
         return ray, lambda: None
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "auto"
-    _check_reachable(address)
+    check_reachable(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         offered = max(math.ceil(processors), os.cpu_count() or 1)
@@ -59,8 +59,37 @@ def connect(address: str, *, processors: float) -> tuple[Any, Callable[[], None]
             ray.init(address=address, **options)
     except Exception as error:  # Ray raises plain ones too
         ray.shutdown()
-        raise BadInputError(_not_connected(address, str(error))) from error
+        said = str(error)
+        raise BadInputError(other_versions(said) or not_connected(address, said)) from error
     return ray, ray.shutdown
+
+
+def imported() -> Any:
+    """The package.
+
+    Raises:
+        BadInputError: It is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise BadInputError(
+            f"this executor needs Ray, which is not installed ({error}): pip install hwnas[ray]"
+        ) from error
+    return ray
+
+
+def other_versions(said: str) -> str:
+    """What to do where Ray says that the cluster has other versions; "" where it does not."""
+    found = _VERSIONS.search(said)
+    if found is None:
+        return ""
+    return (
+        f"the cluster runs Ray {found['ray']} with Python {found['python']}, this process Ray "
+        f"{found['own_ray']} with Python {found['own_python']}: use the same versions of both, "
+        f"here by `pip install ray=={found['ray']}` in a Python {found['python']}, or submit the "
+        "search as a job, which runs on the cluster (`ray job submit`)"
+    )
 
 
 def check_nodes_can(ray: Any, needs: Mapping[str, float]) -> None:
@@ -87,38 +116,31 @@ def check_nodes_can(ray: Any, needs: Mapping[str, float]) -> None:
     )
 
 
+def warn_of_little_room(ray: Any, needs: Mapping[str, float], workers: int) -> None:
+    """Says where the nodes there are have no room for all workers, were they free."""
+    wanted = {name: amount for name, amount in needs.items() if amount > 0}
+    if not wanted:
+        return
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(
+        min(math.floor(node.get(name, 0) / amount + _ROUNDING) for name, amount in wanted.items())
+        for node in nodes
+    )
+    if room < workers:
+        logger.warning(
+            "the cluster's %d node(s) have room for %d of %d workers; the others wait until more "
+            "nodes join",
+            len(nodes),
+            room,
+            workers,
+        )
+
+
 def _words(resources: Mapping[str, float]) -> str:
     """What a node has, without what Ray counts for itself."""
     own = ("node:", "memory", "object_store_memory")
     shown = (f"{k} {v:g}" for k, v in sorted(resources.items()) if not k.startswith(own))
     return ", ".join(shown) or "nothing"
-
-
-def _check_reachable(address: str) -> None:
-    """Finds out in seconds what Ray would try for minutes."""
-    if address in ("auto", "local"):
-        return
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise BadInputError(
-            "address must be auto, local, host:port of the head or ray://host:port of its Ray "
-            f"Client server, got {address!r}"
-        )
-    try:
-        socket.create_connection((found["host"].strip("[]"), int(found["port"])), REACH_S).close()
-    except (OSError, OverflowError) as error:
-        raise BadInputError(_not_connected(address, str(error))) from error
-
-
-def _not_connected(address: str, said: str) -> str:
-    where = "a cluster that this machine is in" if address == "auto" else address
-    reason = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
-    if address == "local":
-        return f"Ray cannot be started on this machine: {reason}"
-    return (
-        f"Ray cannot reach {where}: {reason}; is `ray start --head` running there? host:6379 is "
-        "for machines of the cluster, ray://host:10001 for others, local for a Ray of its own"
-    )
 
 
 @contextlib.contextmanager

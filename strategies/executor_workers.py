@@ -62,6 +62,11 @@ class Worker(ABC):
 
     name: str
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for room to run in, which is no fault of its own."""
+        return False
+
     @abstractmethod
     def evaluate(self, genes: Genes) -> None:
         """Begins to evaluate a batch; ends in `Answered` or `Died`."""

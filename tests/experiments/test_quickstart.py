@@ -192,11 +192,17 @@ def test_the_ledger_has_calibration_accuracy_and_latency(a_run):
 def test_optuna_opens_the_journal(a_run):
     storage = JournalStorage(JournalFileBackend(str(a_run.folder / "optuna-journal.log")))
 
-    study = optuna.load_study(study_name="hwnas", storage=storage)
+    study = optuna.load_study(study_name=a_run.folder.name, storage=storage)
 
-    accuracies = [e["accuracy"] for e in a_run.front["search"]["evaluated"]]
-    assert sorted(t.value for t in study.trials) == sorted(accuracies)
-    assert study.best_value == max(accuracies)
+    evaluated = a_run.front["search"]["evaluated"]
+    assert sorted(t.values[0] for t in study.trials) == sorted(e["accuracy"] for e in evaluated)
+    names = ["accuracy", *(f"predicted latency_ms@{target}" for target in TARGETS)]
+    assert study.metric_names == names
+    shown = sorted(tuple(trial.values) for trial in study.trials)
+    expected = sorted(
+        (e["accuracy"], *(e["latency_ms"][target] for target in TARGETS)) for e in evaluated
+    )
+    assert np.array(shown) == pytest.approx(np.array(expected))
 
 
 def test_the_report_and_the_closing_table_name_every_network(a_run):

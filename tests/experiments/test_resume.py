@@ -22,7 +22,7 @@ runs = importlib.util.module_from_spec(spec)
 sys.modules["runs"] = runs
 spec.loader.exec_module(runs)
 from functools import partial
-from experiments import quickstart, quickstart_files
+from experiments import quickstart_files, search
 from experiments.cli import run
 from supernet import SupernetEvaluator, training
 
@@ -36,7 +36,7 @@ def pause_at(owner, name, count):
         return real(*arguments, **options)
     setattr(owner, name, paused)
 
-quickstart.train = partial(training.train, checkpoint_every=2)
+search.train = partial(training.train, checkpoint_every=2)
 if sys.argv[2] == "train":
     pause_at(training.run.Run, "update", 3)
 elif sys.argv[2] == "search":

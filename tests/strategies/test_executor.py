@@ -19,6 +19,7 @@ from strategies import (
 )
 from strategies.executor_evaluation import Fault, outcomes
 from strategies.pymoo_strategy import PymooStrategy
+from strategies.search import DESIGN_SIZE
 from tests.strategies.doubles import SPACE, TINY, FormulaAccuracy, LayerCost, Ridge
 from tests.strategies.threads_executor import Threads
 
@@ -129,6 +130,34 @@ def test_a_fixed_design_gives_the_same_observations_with_many_workers(batch_size
     assert by_genes(results[0].observations) == by_genes(results[1].observations)
     assert len(results[1].observations) == len(rows)
     assert {o.status for o in results[1].observations} == {"ok", "failed"}
+
+
+class Asked(RandomSearch):
+    """Notes how many rows it is asked for."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.numbers = []
+
+    def ask(self, n):
+        self.numbers.append(n)
+        return super().ask(n)
+
+
+def test_a_strategy_is_asked_at_once_for_all_batches_that_there_is_room_for():
+    p, strategy = problem(), Asked(SPACE)
+    executor = Threads(workers=6, batch_size=3, queued=2)
+    result = search(
+        p, evaluations=40, strategy=strategy, executor=executor, initial=SPACE.extremes("largest")
+    ).result
+    assert len(result.observations) == len(set(p.accuracy.seen)) == 40
+    # Six batches of the design fill six of eight places; for the other two it is asked at once.
+    assert strategy.numbers[0] == 2 * 3
+    assert sum(strategy.numbers) == 40 - DESIGN_SIZE, "and for no row too many"
+
+    in_order = Asked(SPACE)
+    search(problem(), evaluations=40, strategy=in_order, executor=InProcess(batch_size=3))
+    assert set(in_order.numbers) == {3}, "in process it hears of each batch before the next"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from records import BadInputError, Measured
 from strategies import EvaluationError
 from strategies.executor_pool import START_TRIES, Pool
+from strategies.executor_workers import Ready
 from tests.strategies.threads_executor import DiesError, Threads, ThreadWorker
 
 
@@ -226,6 +227,62 @@ def test_a_worker_that_never_gets_ready_is_given_up():
         session.submit(rows(1))
         with pytest.raises(EvaluationError, match=r"not ready within 0.02 s"):
             session.wait()
+
+
+class Waiting(ThreadWorker):
+    """Has no room until its gate opens."""
+
+    gate: threading.Event
+
+    def __init__(self, name, report, evaluator):
+        self.name, self.report, self.evaluator = name, report, evaluator
+        self.killed = threading.Event()
+        self.waits = True
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    @property
+    def is_waiting(self):
+        return self.waits
+
+    def _wait(self):
+        self.gate.wait(10)
+        self.waits = False
+        self.report(Ready(self))
+
+
+def test_a_worker_without_room_waits_while_others_measure(caplog):
+    started = []
+
+    class Later(Waiting):
+        gate = threading.Event()
+
+    def start(name, report):
+        started.append(name)
+        kind = ThreadWorker if name == "worker 1" else Later
+        return kind(name, report, Scripted(seconds=dict.fromkeys(range(99), 0.02)))
+
+    with Pool(start, Threads(workers=2, start_s=0.05)) as session:
+        alone = collected(session, [rows(name) for name in range(12)])
+        assert {worker for _, worker in alone.values()} == {"worker 1"}
+        Later.gate.set()
+        both = collected(session, [rows(name) for name in range(20, 40)])
+    assert {worker for _, worker in both.values()} == {"worker 1", "worker 2"}
+    assert started == ["worker 1", "worker 2"], "waiting is no fault"
+    assert "stays empty" not in caplog.text
+
+
+def test_a_search_does_not_wait_for_ever_for_its_only_worker():
+    class Never(Waiting):
+        gate = threading.Event()
+
+    def start(name, report):
+        return Never(name, report, Scripted())
+
+    with Pool(start, Threads(workers=2, start_s=0.02)) as session:
+        session.submit(rows(1))
+        with pytest.raises(EvaluationError, match=r"no room for it, or not up, within 0.02 s"):
+            session.wait()
+    Never.gate.set()
 
 
 def test_the_others_go_on_where_one_place_stays_empty():

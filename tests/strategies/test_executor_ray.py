@@ -11,7 +11,8 @@ import pytest
 from records import BadInputError
 from strategies import Problem, RandomSearch, RayWorkers, search
 from strategies.executor_ray import EvaluatorActor, first_line
-from strategies.executor_ray_cluster import check_nodes_can
+from strategies.executor_ray_cluster import check_nodes_can, other_versions, warn_of_little_room
+from strategies.executor_ray_code import own_code
 from strategies.executor_shipment import AsItIs
 from tests.strategies.doubles import SPACE, FormulaAccuracy, LayerCost
 from tests.strategies.misbehaving import Misbehaving
@@ -35,6 +36,7 @@ def test_what_an_actor_does_when_it_is_called(monkeypatch):
     rows = fixed_rows(3)
     accuracy = FormulaAccuracy(SPACE)
     actor = EvaluatorActor(threads=1)
+    assert actor.code() == own_code()
     assert actor.evaluate(rows) == "the evaluator was never made"
     assert actor.make(lambda arrays, threads: 1 / 0, {}).endswith(
         "ZeroDivisionError: division by zero"
@@ -72,6 +74,38 @@ def test_one_node_must_have_all_that_a_worker_needs(monkeypatch):
     assert "2 node(s) has that: they have CPU 1, GPU 1; CPU 4." in message
     with pytest.raises(BadInputError, match=r"0 node\(s\)"):
         check_nodes_can(Nodes({"CPU": 4.0}, alive=False), {"CPU": 1})
+
+
+def test_nodes_without_room_for_all_workers_are_told_of(caplog):
+    ray = Nodes({"CPU": 4.0, "GPU": 1.0}, {"CPU": 3.5})
+    for needs, workers in (({"CPU": 1}, 7), ({"CPU": 0.1}, 75), ({"CPU": 1, "GPU": 0.5}, 2)):
+        warn_of_little_room(ray, needs, workers)
+    warn_of_little_room(ray, {"CPU": 0}, 1000)
+    assert not caplog.records, "there is room"
+    warn_of_little_room(ray, {"CPU": 1, "GPU": 0}, 8)
+    assert "the cluster's 2 node(s) have room for 7 of 8 workers" in caplog.text
+    warn_of_little_room(ray, {"CPU": 1, "GPU": 0.5}, 3)
+    assert "have room for 2 of 3 workers" in caplog.text
+
+
+def test_other_versions_are_told_with_what_to_do():
+    said = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.40.0\n    Python: 3.11.4\n"
+        "This process on Ray Client was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
+    )
+    told = other_versions(said)
+    assert "the cluster runs Ray 2.40.0 with Python 3.11.4, this process Ray 2.60.0 with" in told
+    assert "`pip install ray==2.40.0` in a Python 3.11.4" in told
+    assert other_versions("ConnectionError") == ""
+
+
+def test_what_open_would_refuse_can_be_asked_before(monkeypatch):
+    with pytest.raises(BadInputError, match=r"cannot reach 127\.0\.0\.1:9"):
+        RayWorkers(address="127.0.0.1:9").check()
+    RayWorkers(address="local", resources={"device:rpi4": 1}).check()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BadInputError, match=r"pip install hwnas\[ray\]"):
+        RayWorkers(address="local").check()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
