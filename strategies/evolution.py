@@ -127,7 +127,6 @@ class Evolution(Strategy):
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
         self._population = self._rows(learned["population"])
-        self._objectives = floats_from_json(learned["objectives"]).reshape(
-            len(self._population), -1
-        )
+        shape = (len(self._population), -1) if len(self._population) else (0, 0)
+        self._objectives = floats_from_json(learned["objectives"]).reshape(shape)
         self._violations = floats_from_json(learned["violations"], missing=np.inf)

@@ -140,7 +140,8 @@ class LocalSearch(Strategy):
 
     def _relearn(self, learned: Mapping[str, Any]) -> None:
         self._front = self._rows(learned["front"])
-        self._objectives = floats_from_json(learned["objectives"]).reshape(len(self._front), -1)
+        shape = (len(self._front), -1) if len(self._front) else (0, 0)
+        self._objectives = floats_from_json(learned["objectives"]).reshape(shape)
         self._violations = floats_from_json(learned["violations"], missing=np.inf)
         self._explored = KnownRows.from_text(learned["explored"])
         self.reach = int(learned["reach"])
