@@ -247,36 +247,38 @@ def pareto_front(
 ) -> Front:
     """The front of what was observed: successful evaluations that keep a target's limits."""
     ok = [o for o in observations if o.value is not None]
-    genes = np.array([o.genes for o in ok], np.int16).reshape(len(ok), len(problem.space.choices))
+    if not ok:
+        return Front((), problem, result)
+    genes = np.array([o.genes for o in ok], np.int16)
+    values = np.array([o.value for o in ok], np.float64)
+    objectives = problem.objectives(genes, values)
     allowed = problem.allows(genes)
-    keeps = np.asarray(allowed.any(axis=1))
-    kept = [o for o, keep in zip(ok, keeps, strict=True) if keep]
-    by_target = _points(problem, kept, genes[keeps])
-    marks = allowed[keeps].T
-    points = [
-        point
-        for own, allows in zip(by_target, marks, strict=True)
-        for point, is_allowed in zip(own, allows, strict=True)
-        if is_allowed
-    ]
+    best = [_best(objectives[:, [0, t + 1]], marks) for t, marks in enumerate(allowed.T)]
+    shared = _best(objectives, np.asarray(allowed.all(axis=1)))
+    _, first = np.unique(objectives[shared], axis=0, return_index=True)
+    shared = shared[np.sort(first)]  # each outcome once
+    # Only for these is everything told: all costs and bounds of all that was measured take long.
+    told = np.unique(np.concatenate([*best, shared]))
+    by_target = _points(problem, [ok[i] for i in told.tolist()], genes[told])
     return Front(
-        points, problem, result, _shared(problem, by_target, np.asarray(marks.all(axis=0)))
+        [
+            points[i]
+            for points, rows in zip(by_target, best, strict=True)
+            for i in np.searchsorted(told, rows).tolist()
+        ],
+        problem,
+        result,
+        tuple(
+            {target: points[i] for target, points in zip(problem.targets, by_target, strict=True)}
+            for i in np.searchsorted(told, shared).tolist()
+        ),
     )
 
 
-def _shared(
-    problem: Problem, by_target: Sequence[Sequence[FrontPoint]], allowed: npt.NDArray[np.bool_]
-) -> tuple[Mapping[str, FrontPoint], ...]:
-    """The networks that all targets allow and no other of these beats, each outcome once."""
-    rows = [
-        points for points, fits in zip(zip(*by_target, strict=True), allowed, strict=True) if fits
-    ]
-    if not rows:
-        return ()
-    objectives = np.array([(1 - r[0].accuracy, *(p.latency_ms for p in r)) for r in rows])
-    first = np.sort(np.unique(objectives, axis=0, return_index=True)[1])
-    best = first[is_non_dominated(objectives[first])]
-    return tuple(dict(zip(problem.targets, rows[i], strict=True)) for i in best.tolist())
+def _best(objectives: Floats, allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """The indices of the rows that are allowed and that no other of these dominates."""
+    rows = np.flatnonzero(allowed)
+    return rows[is_non_dominated(objectives[rows])]
 
 
 def _points(

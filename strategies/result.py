@@ -172,4 +172,5 @@ class HistoryRecorder:
 
 def _is_covered(points: Floats, front: Floats) -> npt.NDArray[np.bool_]:
     """Marks the rows of `points` that some row of `front` equals or dominates."""
-    return np.asarray((front[None] <= points[:, None]).all(axis=2).any(axis=1))
+    is_better: npt.NDArray[np.bool_] = np.all(front[None] <= points[:, None], axis=2)
+    return np.asarray(np.any(is_better, axis=1))

@@ -52,6 +52,7 @@ independent of how many there will be in all: a longer search begins like a shor
 _HOPELESS_BATCHES = 2
 _FEASIBLE_ATTEMPTS = 24
 _LARGEST_ASK = 1024
+_MOST_AT_ONCE = 256  # rows that workers wait for while a strategy is asked
 
 
 def search(
@@ -197,6 +198,9 @@ class _Search:
             self.batches += 1
             if not submitted:  # all of it is in the ledger, or will be known with others
                 self._take_in(self.evaluations.settle([]))
+            is_to_ask = len(self.design) == 0 and len(self.surplus) < self.batch_size
+            if is_to_ask and (done := session.ready()):  # the strategy hears of it first
+                self._take_in(self.evaluations.settle(done))
         return self.evaluations.pending > 0
 
     @property
@@ -229,8 +233,8 @@ class _Search:
     def _next_batch(self, room: int) -> Genes:
         """The next rows to measure: the design, then what the strategy proposes.
 
-        A strategy is asked once for all batches that there is room for: a thousand free workers
-        do not wait for five hundred evolutions of two rows each.
+        A strategy is asked at once for many of the batches that there is room for: a thousand free
+        workers do not wait for five hundred evolutions of two rows each.
         """
         if len(self.design):
             batch, self.design = np.split(self.design, [self.batch_size])
@@ -238,9 +242,8 @@ class _Search:
                 self.strategy.expect(batch)
             return batch
         if len(self.surplus) < self.batch_size:
-            self.surplus = self._ask(
-                max(self.batch_size, min(room * self.batch_size, self._missing))
-            )
+            wanted = min(room * self.batch_size, self._missing, _MOST_AT_ONCE)
+            self.surplus = self._ask(max(self.batch_size, wanted))
         batch, self.surplus = np.split(self.surplus, [self.batch_size])
         return batch
 

@@ -22,6 +22,10 @@ BENCHMARKS = (
     "energy_model",
     "supernet_speed",
     "quickstart",
+    "ledger_speed",
+    "scaling",
+    "scaling_model",
+    "faults",
 )
 LONG = (
     "kernel_table",

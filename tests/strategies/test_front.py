@@ -67,6 +67,25 @@ def test_each_target_has_its_non_dominated_feasible_points(together):
             assert p.cost_bounds["latency_ms"] == pytest.approx(1.1 * p.latency_ms)
 
 
+def test_costs_that_nobody_asks_for_are_not_computed():
+    problem = two_targets()
+    asked = []
+
+    class Watched(LayerCost):
+        def bound(self, metric, genes, probability=0.95):
+            asked.append(len(genes))
+            return super().bound(metric, genes, probability)
+
+    watched = Problem(SPACE, problem.accuracy, [Watched(SPACE, t) for t in problem.targets])
+    front = pareto_front(watched, observed(watched))
+    networks = {p.genes for p in front} | {
+        point.genes for points in front.shared for point in points.values()
+    }
+    assert set(asked) == {len(networks)}
+    assert len(networks) < len(GENES) / 2
+    assert len(pareto_front(watched, observed(watched)[:1])) == 0, "what failed is on no front"
+
+
 def test_knee_is_farthest_from_the_line_between_the_ends():
     front = front_of((0.5, 1.0), (0.8, 2.0), (0.84, 4.0), (0.9, 9.0))
     assert front.knee().accuracy == 0.8

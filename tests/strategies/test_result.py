@@ -23,6 +23,22 @@ def test_history_is_the_hypervolume_of_what_counts_so_far():
     assert recorder.latest == dict(zip("ab", history.hypervolumes[-1], strict=True))
 
 
+def test_a_group_is_taken_in_as_if_its_evaluations_came_one_by_one():
+    rng = np.random.default_rng(1)
+    objectives = rng.integers(0, 6, (60, 3)) / 6  # many are equal
+    objectives[::7, 0] = np.nan
+    counts = (rng.random((60, 2)) < 0.7) & ~np.isnan(objectives[:, :1])
+    seconds = rng.random(60).tolist()
+    alone, together = (HistoryRecorder(("a", "b"), [(0.9, 0.8), (0.9, 0.5)]) for _ in range(2))
+    for i in range(60):
+        alone.add(objectives[i], counts=counts[i], seconds=seconds[i])
+    for part in np.split(np.arange(60), [1, 20, 20, 59]):
+        together.extend(objectives[part], counts[part], [seconds[i] for i in part])
+    np.testing.assert_allclose(together.history().hypervolumes, alone.history().hypervolumes)
+    np.testing.assert_allclose(together.history().seconds, np.cumsum(seconds))
+    assert together.latest == alone.latest
+
+
 def test_references_are_the_limit_or_the_slowest_and_guessing():
     costs = [LayerCost(SPACE, "board"), LayerCost(SPACE, "phone")]
     problem = Problem(SPACE, FormulaAccuracy(SPACE), costs, {("latency_ms", "board"): 0.5})
