@@ -187,7 +187,10 @@ def test_resume_with_other_options_says_which_differ(hwnas, snapshot, tiny, form
     outcome = hwnas(*options, "vit", "--seed", "7", "--max-latency-ms", "3")
 
     assert is_refused(
-        outcome, "space was 'cnn', is 'vit'", "seed was 0, is 7", "max_latency_ms was None, is 3.0"
+        outcome,
+        "--space was 'cnn', is 'vit'",
+        "--seed was 0, is 7",
+        "--max-latency-ms was not given, is 3.0",
     )
     assert "epochs" not in outcome.err
     assert snapshot(formula_run.folder) == before

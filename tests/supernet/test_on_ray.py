@@ -47,7 +47,7 @@ def small_data():
         ({"cpus": -1}, "a worker takes at least 0 of CPU, got -1"),
         ({"resources": {"board": "one"}}, "a worker takes at least 0 of board, got 'one'"),
         ({"wait_s": 0}, "wait_s must be positive"),
-        ({"address": "somewhere"}, "address must be auto, local or host:port"),
+        ({"address": "somewhere"}, "address must be host:port of the head, local .*or auto"),
         ({"address": "ray://head:10001"}, "cannot be driven through Ray's client.*ray job submit"),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_version_of_ray_train_that_cannot_do_it_is_refused(monkeypatch):
 
 
 def test_the_room_of_all_nodes_counts(monkeypatch):
-    monkeypatch.setattr("supernet.on_ray.group.APPEAR_S", 0.0)
+    monkeypatch.setattr("records.ray_cluster.APPEAR_S", 0.0)
     nodes = [{"CPU": 4.0, "node:10.0.0.1": 1.0}, {"CPU": 3.0, "GPU": 2.0}]
     ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": n} for n in nodes])
     check_room(ray, RayGroup(workers=3, cpus=2))
