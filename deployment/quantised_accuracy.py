@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +30,12 @@ from records import (
     content_hash,
     unknown_name,
 )
-from search_spaces import Architecture, Genes
+from search_spaces import Architecture, Genes, SearchSpace
 from supernet import Split, Subnet
 from supernet.evaluation import SupernetEvaluator, standard_error
+
+if TYPE_CHECKING:
+    from deployment.quantised_shipment import QuantisedRecipe, Whole
 
 IMAGES = 256
 """Training images that set the scales of static int8 files."""
@@ -77,7 +81,98 @@ def int8_accuracy(
     return right / len(split)
 
 
-class QuantisedEvaluator:
+class NetworkSource(Protocol):
+    """Hands out fp32 networks; evaluators do."""
+
+    @property
+    def metric(self) -> str:
+        """The name of what they are measured by."""
+        ...
+
+    @property
+    def weights_hash(self) -> str:
+        """Identifies their weights."""
+        ...
+
+    def subnet(self, architecture: Architecture) -> Subnet:
+        """The plain network of one architecture."""
+        ...
+
+
+class Int8Evaluator:
+    """Measures the networks of another evaluator as int8 files; what a worker holds.
+
+    Args:
+        evaluator: Hands out the networks.
+        space: Their search space.
+        validation: The images that count.
+        mode: How files are quantised, "static" or "dynamic".
+        scaling: Training images that set the scales of the static way, at least a batch.
+        batch_size: Images a run.
+        threads: Threads inside an operator.
+    """
+
+    def __init__(
+        self,
+        evaluator: NetworkSource,
+        space: SearchSpace,
+        validation: Split,
+        *,
+        mode: str,
+        scaling: npt.NDArray[np.float32] | None,
+        batch_size: int,
+        threads: int,
+    ) -> None:
+        self.evaluator = evaluator
+        self.space = space
+        self.validation = validation
+        self.mode = mode
+        self.scaling = scaling
+        self.batch_size = batch_size
+        self.threads = threads
+
+    @property
+    def metric(self) -> str:
+        """What is measured: that of the evaluator."""
+        return self.evaluator.metric
+
+    @property
+    def weights_hash(self) -> str:
+        """Identifies the weights, the way of quantising and the images that set the scales."""
+        images = "" if self.scaling is None else array_hash({"images": self.scaling})
+        return content_hash([self.evaluator.weights_hash, "int8", self.mode, images])
+
+    def subnet(self, architecture: Architecture) -> Subnet:
+        """The network in fp32, which its target's file is made from."""
+        return self.evaluator.subnet(architecture)
+
+    def evaluate(self, genes: Genes) -> Sequence[Measured]:
+        """Accuracy of the int8 files with its standard error, for each row of genes."""
+        return [self._evaluate(row) for row in genes]
+
+    def _evaluate(self, row: Genes) -> Measured:
+        start = time.perf_counter()
+        subnet = self.subnet(self.space.decode(row)[0])
+        try:
+            value = int8_accuracy(
+                subnet,
+                self.validation,
+                mode=self.mode,
+                images=self.scaling,
+                batch_size=self.batch_size,
+                threads=self.threads,
+            )
+        except (CorruptFileError, ExportError) as error:
+            seconds = time.perf_counter() - start
+            return Measured(value=None, status="failed", reason=str(error), seconds=seconds)
+        return Measured(
+            value=value,
+            dispersion=standard_error(value, len(self.validation)),
+            seconds=time.perf_counter() - start,
+        )
+
+
+class QuantisedEvaluator(Int8Evaluator):
     """Measures subnets of a trained supernet as int8 files, on the search-validation split.
 
     Args:
@@ -85,7 +180,7 @@ class QuantisedEvaluator:
         mode: How files are quantised, "static" or "dynamic"; as the target's files will be.
         images: How many training images set the scales of the static way, the first ones.
         batch_size: Images a run; fewer where fewer set the scales.
-        threads: Threads inside an operator.
+        threads: Threads inside an operator; in other processes it is as the executor says.
 
     Raises:
         BadInputError: Numbers below 1, or fewer training images than `images`.
@@ -111,49 +206,18 @@ class QuantisedEvaluator:
             raise BadInputError(
                 f"images={images} is more than the {len(train)} training images; give fewer"
             )
-        self.evaluator = evaluator
-        self.mode = mode
-        self.threads = threads
-        self.batch_size = min(batch_size, images)
-        self.scaling = train[:images].numpy() if mode == "static" else None
-
-    @property
-    def metric(self) -> str:
-        """What is measured: that of the evaluator."""
-        return self.evaluator.metric
-
-    @property
-    def weights_hash(self) -> str:
-        """Identifies the weights, the way of quantising and the images that set the scales."""
-        images = "" if self.scaling is None else array_hash({"images": self.scaling})
-        return content_hash([self.evaluator.weights_hash, "int8", self.mode, images])
-
-    def subnet(self, architecture: Architecture) -> Subnet:
-        """The network in fp32, which its target's file is made from."""
-        return self.evaluator.subnet(architecture)
-
-    def evaluate(self, genes: Genes) -> Sequence[Measured]:
-        """Accuracy of the int8 files with its standard error, for each row of genes."""
-        return [self._evaluate(row) for row in genes]
-
-    def _evaluate(self, row: Genes) -> Measured:
-        start = time.perf_counter()
-        split = self.evaluator.data.validation
-        subnet = self.evaluator.subnet(self.evaluator.supernet.space.graph(row))
-        try:
-            value = int8_accuracy(
-                subnet,
-                split,
-                mode=self.mode,
-                images=self.scaling,
-                batch_size=self.batch_size,
-                threads=self.threads,
-            )
-        except (CorruptFileError, ExportError) as error:
-            seconds = time.perf_counter() - start
-            return Measured(value=None, status="failed", reason=str(error), seconds=seconds)
-        return Measured(
-            value=value,
-            dispersion=standard_error(value, len(split)),
-            seconds=time.perf_counter() - start,
+        super().__init__(
+            evaluator,
+            evaluator.supernet.space,
+            evaluator.data.validation,
+            mode=mode,
+            scaling=train[:images].numpy() if mode == "static" else None,
+            batch_size=min(batch_size, images),
+            threads=threads,
         )
+
+    def shipment(self) -> tuple[QuantisedRecipe | Whole, dict[str, Any]]:
+        """A recipe and the arrays it needs, for workers in other processes."""
+        from deployment.quantised_shipment import shipment
+
+        return shipment(self)

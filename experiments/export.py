@@ -57,7 +57,7 @@ class Chosen:
 def choose(front: Front, target: str, cost: CostModel, points: int) -> list[Chosen]:
     """Points of a target's front: fastest, knee, most accurate, others spread between.
 
-    Where the front has fewer points than asked, those of the next front join, as `next best`.
+    Where the front has fewer points than asked, those of the next fronts join, as `next best`.
     """
     own = front.for_target(target)
     picked = list(own.spread(points))
@@ -88,14 +88,18 @@ def choose(front: Front, target: str, cost: CostModel, points: int) -> list[Chos
 
 def _next_best(
     front: Front, target: str, picked: Sequence[FrontPoint], count: int
-) -> tuple[FrontPoint, ...]:
-    """Points of the front of what is left without the picked ones."""
-    if count < 1 or front.result is None:
-        return ()
-    taken = {point.genes for point in picked}
-    left = [o for o in front.result.observations if o.genes not in taken]
-    following = pareto_front(front.problem, left).for_target(target)
-    return following.spread(count) if len(following) else ()
+) -> list[FrontPoint]:
+    """Points of the front of what is left without those picked, again until there are enough."""
+    found: list[FrontPoint] = []
+    observations = () if front.result is None else front.result.observations
+    while len(found) < count:
+        taken = {point.genes for point in [*picked, *found]}
+        left = [o for o in observations if o.genes not in taken]
+        following = pareto_front(front.problem, left).for_target(target)
+        if not len(following):
+            break
+        found += following.spread(count - len(found))
+    return found
 
 
 def _title(point: FrontPoint, own: Front, best: FrontPoint, knee: FrontPoint) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ import numpy.typing as npt
 from records import BadInputError, Measured, content_hash, unknown_name
 from search_spaces import Architecture, Genes, WithPrecision
 from strategies.protocols import CostModel, Evaluator, Extreme, Floats
+
+if TYPE_CHECKING:
+    from strategies.precision_shipment import PrecisionRecipe
 
 
 class AccuracyByPrecision:
@@ -68,6 +71,16 @@ class AccuracyByPrecision:
         """The network as its precision's evaluator hands it out; the file is what is quantised."""
         base, precision = _base_of(self.space, architecture)
         return self.evaluators[precision].subnet(base)
+
+    def shipment(self) -> tuple[PrecisionRecipe, dict[str, Any]]:
+        """A recipe and the arrays it needs, for workers in other processes.
+
+        Raises:
+            BadInputError: The evaluator of a precision, which is named, cannot be sent.
+        """
+        from strategies.precision_shipment import shipment
+
+        return shipment(self)
 
 
 class CostsByPrecision:

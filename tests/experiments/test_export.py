@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from experiments.datasets import load_dataset
-from experiments.export import fresh_networks, remove_bundle
+from experiments.export import choose, fresh_networks, remove_bundle
 from experiments.spaces import SPACES, make_space
 from records import StorageError
+from strategies import Problem, RandomSearch, search
+from tests.strategies.doubles import SPACE, FormulaAccuracy, LayerCost
 
 
 def test_a_bundle_left_by_an_interrupted_run_is_replaced(tmp_path):
@@ -45,3 +47,24 @@ def test_fresh_networks_are_new_distinct_and_repeat_with_the_seed(name):
     assert np.array_equal(space.canonical(fresh), fresh)
     assert np.array_equal(fresh, fresh_networks(space, known, 16, seed=5))
     assert not np.array_equal(fresh, fresh_networks(space, known, 16, seed=6))
+
+
+class FasterIsBetter(FormulaAccuracy):
+    """Each network is better than every slower one, so a front has a single point."""
+
+    def values(self, genes):
+        return np.exp(-LayerCost(self.space).predict(genes)["latency_ms"])
+
+
+def test_where_a_front_is_short_networks_of_the_following_ones_join():
+    cost = LayerCost(SPACE)
+    problem = Problem(SPACE, FasterIsBetter(SPACE), [cost])
+    front = search(problem, evaluations=20, strategy=RandomSearch(SPACE))
+    assert len(front) == 1
+
+    chosen = choose(front, "board", cost, 4)
+
+    accuracies = sorted({o.value for o in front.result.observations}, reverse=True)
+    assert [c.validation_accuracy for c in chosen] == accuracies[:4]
+    assert [c.title for c in chosen] == ["most accurate", *["next best"] * 3]
+    assert len(choose(front, "board", cost, 30)) == 20  # all that there are
