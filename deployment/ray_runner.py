@@ -33,9 +33,10 @@ from deployment.kit_runner import (
     earlier_rounds,
     results_of,
 )
-from deployment.ray_cluster import check_address, connected, nodes_with, wait_for_resource
+from deployment.ray_cluster import RAY, connected, lacking
 from deployment.ray_worker import KitWorker
 from records import BadInputError, write_bytes, write_text
+from records.ray_cluster import room
 
 FOLLOW_S = 2.0
 """How long the worker waits for a line of the script before it says that there is none."""
@@ -100,7 +101,7 @@ class RayRunner(KitRunner):
                 f"{self.resource!r}"
             )
         if self.address is not None:
-            check_address(self.address)
+            RAY.check_address(self.address)
         for key in ("timeout_s", "limit_s", "wait_s"):
             value = getattr(self, key)
             if not isinstance(value, int | float) or not value > 0:
@@ -196,9 +197,8 @@ class _Measurement:
         exceptions = self.ray.exceptions
         worker = None
         try:
-            lacking = wait_for_resource(self.ray, self.runner.resource)
-            if lacking:
-                raise _NoNodeError(lacking)
+            if instead := lacking(self.ray, self.runner.resource):
+                raise _NoNodeError(instead)
             actor = self.ray.remote(KitWorker).options(
                 num_cpus=0, resources={self.runner.resource: 1}, max_restarts=0, max_task_retries=0
             )
@@ -245,7 +245,7 @@ class _Measurement:
             resource = self.runner.resource
             if waited > self.runner.wait_s:
                 raise _FailedError(f"{resource} was in use for {waited:.0f} s")
-            if not nodes_with(self.ray, resource):
+            if not room(self.ray, {resource: 1}):
                 raise _BrokenOffError(f"the node with {resource} left the cluster")
             if not told and waited > 2 * FOLLOW_S:
                 told = True

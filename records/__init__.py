@@ -1,7 +1,7 @@
 """What is written down: the ledger of observations, atomic files, hashes, versions and seeds.
 
-The lowest room: it imports no other, and every other may use it. Nothing here knows what a search
-space, a network or a device is.
+The lowest room: it imports no other, and every other may use it; so the connection to a Ray
+cluster is here, too. Nothing here knows what a search space, a network or a device is.
 """
 
 from records.database import without_secrets

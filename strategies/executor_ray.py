@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from records import BadInputError
+from records.ray_address import RayUse
+from records.ray_cluster import check_needs, connected, imported
 from search_spaces import Genes
 from strategies.executor import Session
 from strategies.executor_evaluation import EvaluationError, Outcome, described, outcomes
 from strategies.executor_pool import Pool
-from strategies.executor_ray_cluster import check_nodes_can, connect, imported, warn_of_little_room
+from strategies.executor_ray_cluster import check_nodes_can, warn_of_little_room
 from strategies.executor_ray_code import difference, missing_module, own_code
 from strategies.executor_shipment import Arrays, Recipe, made, shipment_of, use_threads
 from strategies.executor_workers import (
@@ -33,6 +34,8 @@ from strategies.executor_workers import (
     Worker,
 )
 from strategies.protocols import Evaluator
+
+RAY = RayUse(what="this executor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,8 @@ class RayWorkers(PooledExecutor):
 
     def __post_init__(self) -> None:
         PooledExecutor.__post_init__(self)
-        for name, amount in self.needs.items():
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
-                raise BadInputError(f"a worker takes at least 0 of {name}, got {amount!r}")
+        check_needs(self.needs)
+        RAY.check_address(self.address)
 
     @property
     def name(self) -> str:
@@ -76,13 +78,10 @@ class RayWorkers(PooledExecutor):
             BadInputError: As `open` does. A Ray of its own is not started for it.
         """
         if self.address == "local":
-            imported()
+            imported(RAY)
             return
-        ray, disconnect = connect(self.address, processors=0)
-        try:
+        with connected(RAY, self.address) as ray:
             check_nodes_can(ray, self.needs)
-        finally:
-            disconnect()
 
     def open(self, evaluator: Evaluator) -> Session:
         """See `Executor.open`.
@@ -93,14 +92,13 @@ class RayWorkers(PooledExecutor):
                 within seconds.
         """
         shipment = shipment_of(evaluator)
-        ray, disconnect = connect(self.address, processors=self.workers * self.cpus)
-        try:
+        processors = self.workers * self.cpus
+        with contextlib.ExitStack() as stack:
+            ray = stack.enter_context(connected(RAY, self.address, processors=processors))
             check_nodes_can(ray, self.needs)
             warn_of_little_room(ray, self.needs, self.workers)
             arrays = ray.put(dict(shipment.arrays))
-        except BaseException:
-            disconnect()
-            raise
+            disconnect = stack.pop_all().close
 
         def start(name: str, report: Report) -> Worker:
             return _Actor(ray, self, name, report, (shipment.recipe, arrays))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from records import BadInputError
+from records.ray_address import RayUse
+from records.ray_cluster import imported
 
 ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 80 * 2**20
@@ -79,10 +81,7 @@ def add_node(cluster: Any, **options: Any) -> Any:
 
 
 def _imported() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise BadInputError(f"Ray is not installed ({error}): pip install hwnas[ray]") from error
+    ray = imported(RayUse(what="this benchmark"))
     if ray.is_initialized():
         raise BadInputError("this process is connected to a Ray already: start it in another one")
     return ray

@@ -115,6 +115,20 @@ def test_accuracies_of_other_weights_spaces_or_metrics_are_not_copied(old, other
         assert ledger.notes(COPIED) == [0]
 
 
+def test_what_failed_in_the_origin_is_tried_again(old):
+    with continue_run(old, CONFIG, hashes=HASHES) as ledger:
+        late = Observation(
+            genes=(4,), metric="accuracy", value=None, status="failed", reason="too slow",
+            weights_hash="w1", space_hash="s1",
+        )  # fmt: skip
+        ledger.append([late])
+
+    with forked(old) as ledger:
+        copy_accuracies(ledger, problem())
+
+        assert [o.genes for o in ledger.observations("accuracy")] == [(1,), (2,)]
+
+
 def test_a_fork_goes_on_without_its_origin(old, caplog):
     forked(old).close()
     (old / "evaluations.db").unlink()
