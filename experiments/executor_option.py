@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from records import BadInputError, unknown_name
@@ -55,13 +56,15 @@ class ExecutorOptions:
         if self.workers < 1:
             raise BadInputError(f"--workers must be at least 1, got {self.workers}")
         if self.name == "in-process":
-            self._refuse(FOR_WORKERS, "--executor processes or ray")
+            self._refuse(("workers", *FOR_WORKERS), "--executor processes or ray")
         if self.name != "ray":
-            self._refuse(FOR_RAY, "--executor ray")
+            self._refuse(("address", *FOR_RAY), "--executor ray")
         for name, least in (("threads", 1), ("retries", 0), ("cpus", 0), ("gpus", 0)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise BadInputError(f"{_option(name)} must be at least {least}, got {value:g}")
+            if value == math.inf:
+                raise BadInputError(f"{_option(name)} must be finite, got {value:g}")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise BadInputError(f"--timeout must be positive, in seconds, got {self.timeout_s:g}")
         _ = [parse_resource(text) for text in self.resources]  # whatever is wrong with them
@@ -92,8 +95,9 @@ class ExecutorOptions:
         return {name: value for name, value in values.items() if value is not None}
 
     def _refuse(self, names: tuple[str, ...], where: str) -> None:
+        unsaid = {field.name: field.default for field in fields(self)}
         for name in names:
-            if getattr(self, name) not in (None, ()):
+            if getattr(self, name) != unsaid[name]:
                 raise BadInputError(f"{_option(name)} is for workers: use it with {where}")
 
 

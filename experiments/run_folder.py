@@ -141,7 +141,10 @@ def open_run(out: Path, *, ledger: str | None = None, read_only: bool) -> Ledger
     described = read_json(out / RUN, kind="run") if _looked_at(out, (out / RUN).exists) else {}
     where = _location(out, ledger or described.get("ledger"))
     if isinstance(where, Path) and not _looked_at(where, where.exists):
-        raise BadInputError(f"nothing to continue: {where} does not exist; start without --resume")
+        raise BadInputError(
+            f"nothing to continue: {where} does not exist: name the folder of a run, or start one "
+            "without --resume and --fork"
+        )
     try:
         opened = Ledger.open(where, read_only=read_only)
     except MissingFileError as error:

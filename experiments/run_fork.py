@@ -119,7 +119,8 @@ class Origin:
 def copy_accuracies(ledger: Ledger, problem: Problem) -> None:
     """Copies the accuracies of a fork's origin that were measured with the same weights, once.
 
-    A fork that is continued after its origin has gone measures them anew.
+    What failed there is tried again. A fork that is continued after its origin has gone measures
+    all of them anew.
     """
     origin = ledger.run.get("origin")
     if origin is None or ledger.notes(COPIED):
@@ -134,7 +135,8 @@ def copy_accuracies(ledger: Ledger, problem: Problem) -> None:
     found = [
         observation
         for observation in measured
-        if observation.weights_hash == evaluator.weights_hash
+        if observation.status == "ok"
+        and observation.weights_hash == evaluator.weights_hash
         and observation.space_hash == problem.space.hash
     ]
     ledger.append(found)

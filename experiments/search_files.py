@@ -102,8 +102,9 @@ def fronts_table(record: dict[str, Any]) -> None:
             say(f"{target['name']}: no evaluated network keeps its limits")
             continue
         source = points[0]["predicted"]["latency_source"]
+        networks = "network" if len(points) == 1 else "networks"
         show_table(
-            f"{target['name']}: {len(points)} networks; latency: {source}",
+            f"{target['name']}: {len(points)} {networks}; latency: {source}",
             ["network", "", "accuracy %", "+-", "ms", "mJ", "KiB", "MACs", "parameters"],
             [_row(point) for point in points],
             left=2,
