@@ -87,18 +87,25 @@ class Candidates:
     def design(self, free: Places, rng: np.random.Generator, size: int) -> Places:
         """The places of up to `size` rows to begin with, of those at the places `free`.
 
-        Where latencies are known, they are spread over the front of least latency and most MACs:
+        The row with the most MACs is among them: it bounds the front, and where a supernet is
+        trained for a short time it is ahead of all others by far. Where latencies are known, the
+        others are spread over the front of least latency and most MACs:
         the networks that do most work in their time are the ones to expect on the front that is
         sought. Where there are too few of these, and where latencies are not known, rows are
         spread over MACs.
         """
-        chosen = np.zeros(0, np.intp)
-        if self.latency_ms is not None and len(free):
+        if len(free) == 0 or size < 1:
+            return free[:0]
+        largest = int(self.log_macs[free].argmax())
+        chosen, rest = free[[largest]], np.delete(free, largest)
+        if self.latency_ms is not None:
             latency = np.log(np.maximum(self.latency_ms[free], _LEAST_MS)).sum(axis=1)
             points = np.column_stack([latency, -self.log_macs[free]])
             best = np.flatnonzero(is_non_dominated(points))
-            chosen = _spread(latency[best], free[best], rng, size)
-        rest = free[~np.isin(free, chosen)]
+            best = best[best != largest]
+            spread = _spread(latency[best], free[best], rng, size - 1)
+            chosen = np.concatenate([chosen, spread])
+        rest = rest[~np.isin(rest, chosen)]
         more = _spread(self.log_macs[rest], rest, rng, size - len(chosen))
         return np.concatenate([chosen, more])
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from records import BadInputError
 from records.ray_address import RayUse
 from records.ray_cluster import check_needs, connected, imported
 from search_spaces import Genes
@@ -79,9 +80,19 @@ class RayWorkers(PooledExecutor):
         """
         if self.address == "local":
             imported(RAY)
+            self._check_alone()
             return
         with connected(RAY, self.address) as ray:
             check_nodes_can(ray, self.needs)
+
+    def _check_alone(self) -> None:
+        """Refuses what a Ray of its own never has: it is this machine, without further names."""
+        absent = [name for name, amount in self.resources.items() if amount > 0]
+        if absent:
+            raise BadInputError(
+                f"a Ray of its own has no {', '.join(absent)}: start nodes that have it by "
+                "`ray start --resources=...`, and give the cluster's address"
+            )
 
     def open(self, evaluator: Evaluator) -> Session:
         """See `Executor.open`.

@@ -302,7 +302,7 @@ class _Search:
         reasons = list(dict.fromkeys(o.reason for o in observations))[:3]
         raise EvaluationError(
             f"all of the first {len(observations)} evaluations failed: {'; '.join(reasons)}. "
-            "Mend the evaluator and start with a fresh ledger"
+            "Mend the evaluator, or give it more time, and start with a fresh ledger"
         )
 
     def _tell(self, observations: Sequence[Observation]) -> None:

@@ -105,7 +105,7 @@ def test_a_large_space_begins_on_the_front_of_latency_and_work():
     found, theirs = points(rows), points(others)
     beaten = (theirs[:, None] < found[None]).all(axis=2).any(axis=0)
     assert beaten.mean() <= 0.25
-    assert found[:, 0].min() < np.quantile(theirs[:, 0], 0.02)
+    assert found[:, 0].min() < np.quantile(theirs[:, 0], 0.1)
     assert found[:, 0].max() > np.quantile(theirs[:, 0], 0.9)
 
 
@@ -189,6 +189,8 @@ def test_the_design_is_spread_over_the_front_of_latency_and_size():
     places = pool.design(free, np.random.default_rng(0), 6)
     assert len(np.unique(places)) == 6
     assert np.isin(places, free).all()
+    assert pool.log_macs[places].max() == pool.log_macs[free].max()
+    assert len(pool.design(free[:0], np.random.default_rng(0), 6)) == 0
     macs, latency = np.exp(pool.log_macs), pool.latency_ms[:, 0]
     beaten = [((macs[free] > macs[p]) & (latency[free] < latency[p])).any() for p in places]
     assert not any(beaten)

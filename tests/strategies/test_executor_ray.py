@@ -91,7 +91,9 @@ def test_nodes_without_room_for_all_workers_are_told_of(caplog):
 def test_what_open_would_refuse_can_be_asked_before(monkeypatch):
     with pytest.raises(BadInputError, match=r"cannot reach 127\.0\.0\.1:9"):
         RayWorkers(address="127.0.0.1:9").check()
-    RayWorkers(address="local", resources={"device:rpi4": 1}).check()
+    RayWorkers(address="local").check()
+    with pytest.raises(BadInputError, match=r"a Ray of its own has no device:rpi4: start nodes"):
+        RayWorkers(address="local", resources={"device:rpi4": 1}).check()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInputError, match=r"pip install hwnas\[ray\]"):
         RayWorkers(address="local").check()
