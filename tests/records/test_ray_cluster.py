@@ -76,7 +76,8 @@ def test_a_missing_ray_is_named_with_the_remedy(monkeypatch):
         imported(USE)
 
 
-def test_a_missing_part_of_ray_is_named(ray):
+def test_a_missing_part_of_ray_is_named(ray, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.train", None)
     with pytest.raises(BadInputError, match=r"needs ray\.train, which is not installed"):
         imported(RayUse(what="this test", module="ray.train"))
 
