@@ -40,6 +40,7 @@ from experiments.benchmarks.faults_of_processes import (
 )
 from experiments.benchmarks.faults_of_surroundings import clock_jumps, full_disks, locked_ledgers
 from experiments.benchmarks.harness import benchmark_main, show
+from experiments.console import show_table
 from records import BadInputError
 
 GROUPS: Mapping[str, Callable[[Path, int], list[FaultRow]]] = {
@@ -68,7 +69,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     table = [cells(row) for row in rows]
     show("faults, and what was kept", HEAD[:-1], [line[:-1] for line in table])
-    show("what the user sees", (HEAD[0], HEAD[-1]), [[line[0], line[-1]] for line in table])
+    seen = [[line[0], line[-1]] for line in table]
+    show_table("what the user sees", (HEAD[0], HEAD[-1]), seen, wrapped=HEAD[-1])
     print(summary(rows))
     return {"faults": [asdict(row) for row in rows], **totals(rows)}
 
