@@ -16,11 +16,9 @@ import typer
 from rich.console import Console
 
 from experiments.cluster.train_cli import train_command
-from experiments.config import QuickstartConfig
 from experiments.console import console, say, show_table
-from experiments.datasets import DATASETS
 from experiments.profile_cli import profile_app
-from experiments.search_cli import search_command
+from experiments.search_cli import quickstart_command, search_command
 from experiments.spaces import SPACES
 from hardware_profiles import (
     DEVICE_ROW_UNITS,
@@ -52,119 +50,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """The parser's error; typer carries the parser within it or, before 0.20, beside it."""
 
 
-@app.command("quickstart")
-def quickstart_command(
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(DATASETS)}, a folder with a subfolder per class, or a MedMNIST .npz"
-        ),
-    ] = "digits",
-    space: Annotated[str, typer.Option(help=", ".join(SPACES))] = "hybrid",
-    out: Annotated[Path, typer.Option(help="the run's folder, new or empty")] = Path(
-        "runs/quickstart"
-    ),
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="a target of `hwnas profile import` or `measure` by name or folder, a device, "
-            "or local; again for each further one, with options of its own behind a colon: "
-            "raspberry-pi-4:threads=4,batch=1,max_latency_ms=5,weight=2; this machine at batch 1 "
-            "and 16 if not given"
-        ),
-    ] = None,
-    command_file: Annotated[
-        Path | None,
-        typer.Option(help="how commands reach --target; without it files are not timed there"),
-    ] = None,
-    together: Annotated[
-        bool,
-        typer.Option("--together", help="every network has to keep the limits of all targets"),
-    ] = False,
-    max_latency_ms: Annotated[
-        float | None,
-        typer.Option(help="limit on the latency of one image at batch 1, or on every --target"),
-    ] = None,
-    max_energy_mj: Annotated[
-        float | None, typer.Option(help="limit on the modelled energy, likewise")
-    ] = None,
-    max_memory_kb: Annotated[
-        float | None, typer.Option(help="limit on weights and activations in KiB, likewise")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="continue the run in --out")] = False,
-    ledger: Annotated[
-        str | None,
-        typer.Option(
-            help="where the ledger is: a file, or postgresql://user@host/database?run=NAME; in "
-            "--out if not given"
-        ),
-    ] = None,
-    fork: Annotated[
-        Path | None,
-        typer.Option(help="begin a run in this folder with what still holds of the one in --out"),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="passes over the training images; by dataset if not given")
-    ] = None,
-    evaluations: Annotated[int, typer.Option(help="subnets whose accuracy is measured")] = 120,
-    strategy: Annotated[
-        str,
-        typer.Option(help="how to search: bayesian, predictor-guided, nsga2, local-search, ..."),
-    ] = "bayesian",
-    executor: Annotated[
-        str, typer.Option(help="where subnets are measured: in-process, processes, ray")
-    ] = "in-process",
-    workers: Annotated[int, typer.Option(help="how many processes or Ray workers")] = 2,
-    address: Annotated[
-        str, typer.Option(help="the Ray cluster: auto, host:6379, ray://host:10001, local")
-    ] = "auto",
-    points: Annotated[int, typer.Option(help="networks to export for each target")] = 4,
-    calibration_networks: Annotated[
-        int, typer.Option(help="networks to time for each cost model")
-    ] = 100,
-    refit_threshold: Annotated[
-        float, typer.Option(help="median latency error above which cost models are refitted")
-    ] = 0.05,
-    image_size: Annotated[int | None, typer.Option(help="resize images to this side")] = None,
-    train_images: Annotated[int | None, typer.Option(help="use only that many")] = None,
-    data_folder: Annotated[
-        str | None, typer.Option(help="where a named dataset's files are")
-    ] = None,
-) -> None:
-    """The main job: train, profile, search for all targets at once, export, measure, report."""
-    from experiments.quickstart import quickstart
-
-    config = QuickstartConfig(
-        dataset=dataset,
-        space=space,
-        out=out,
-        targets=tuple(target or ()),
-        command_file=command_file,
-        together=together,
-        max_latency_ms=max_latency_ms,
-        max_energy_mj=max_energy_mj,
-        max_memory_kb=max_memory_kb,
-        seed=seed,
-        resume=resume,
-        ledger=ledger,
-        fork=fork,
-        epochs=epochs,
-        evaluations=evaluations,
-        strategy=strategy,
-        executor=executor,
-        workers=workers,
-        address=address,
-        points=points,
-        calibration_networks=calibration_networks,
-        refit_threshold=refit_threshold,
-        image_size=image_size,
-        train_images=train_images,
-        data_folder=data_folder,
-    )
-    quickstart(config)
-
-
+app.command("quickstart")(quickstart_command)
 app.command("search")(search_command)
 app.command("train")(train_command)
 

@@ -24,8 +24,8 @@ EPOCHS = {("digits", "hybrid"): 55, ("digits", "cnn"): 55, ("digits", "vit"): 11
 """Epochs of training that suit the time of a demonstration, by dataset and space; others 3."""
 
 OMITTED = (
-    "ledger", "target", "command_file", "together", "supernet", "threads", "timeout_s", "retries",
-    "cpus", "gpus", "resources",
+    "ledger", "target", "command_file", "together", "supernet", "least_gain", "threads",
+    "timeout_s", "retries", "cpus", "gpus", "resources",
 )  # fmt: skip
 """Options that a run does not mention where they are not given."""
 
@@ -55,6 +55,8 @@ class SearchConfig:
         epochs: Passes over the training images; None takes what suits the dataset.
         evaluations: Subnets whose accuracy is measured.
         strategy: How to search, a name of `strategies.by_name`.
+        least_gain: Ends the search where the expected gain is below this share of the hypervolume
+            found, for strategies that know it; None goes on to the last evaluation.
         supernet: A file of trained weights (`supernet.save_supernet`, or a checkpoint), as a path
             or a URL that fsspec knows; None trains a supernet first.
         executor: Where subnets are measured, a name of `experiments.executor_option`.
@@ -89,6 +91,7 @@ class SearchConfig:
     epochs: int | None = None
     evaluations: int = 120
     strategy: str = "bayesian"
+    least_gain: float | None = None
     supernet: str | Path | None = None
     executor: str = "in-process"
     workers: int = 2
@@ -120,6 +123,10 @@ class SearchConfig:
         if self.image_size is not None and not 8 <= self.image_size <= LARGEST_IMAGE:
             raise BadInputError(
                 f"--image-size must be 8 to {LARGEST_IMAGE} pixels, got {self.image_size}"
+            )
+        if self.least_gain is not None and not 0 < self.least_gain < 1:
+            raise BadInputError(
+                f"--least-gain must be above 0 and below 1, got {self.least_gain:g}"
             )
         if self.epochs is not None and self.epochs < 1:
             raise BadInputError(f"--epochs must be at least 1, got {self.epochs}")

@@ -48,6 +48,21 @@ def claim_folder(out: Path) -> None:
         raise storage_error(out, error, doing="create") from error
 
 
+def check_ledger(out: Path, ledger: str | None) -> None:
+    """Looks before the work whether the ledger of a new run can be made where it is to be.
+
+    Args:
+        out: The run's folder.
+        ledger: As in `begin_run`.
+
+    Raises:
+        ExistingRunError: There is a ledger already.
+        BadInputError: The URL cannot be used, or its driver is not installed.
+        StorageError: The server refuses.
+    """
+    Ledger.check_free(_location(out, ledger))
+
+
 def release_folder(out: Path) -> None:
     """Removes the folder if nothing was written into it."""
     with suppress(OSError):

@@ -28,6 +28,7 @@ from experiments.quickstart_problem import make_problem
 from experiments.run_folder import (
     begin_run,
     check_hashes,
+    check_ledger,
     claim_folder,
     continue_run,
     release_folder,
@@ -121,6 +122,7 @@ class SearchRun:
         config = self.config
         claim_folder(config.out)
         try:
+            check_ledger(config.out, config.ledger)
             known = origin.ledger if origin is not None and origin.has_timings else None
             supernet, costs, feasibility = self._prepare(data, space, known)
             with begin_run(
@@ -241,7 +243,9 @@ class SearchRun:
             front = search(
                 problem,
                 evaluations=config.evaluations,
-                strategy=strategy_by_name(config.strategy, problem, config.seed),
+                strategy=strategy_by_name(
+                    config.strategy, problem, config.seed, config.least_gain or 0.0
+                ),
                 ledger=ledger,
                 executor=self.executor,
                 seed=config.seed,

@@ -1,6 +1,7 @@
 """Which database a ledger's location names, and a database's errors in words."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from sqlalchemy import pool
 from records.errors import BadInputError, CorruptFileError, HwnasError, StorageError
 
 _SECRETS = ("password", "sslpassword", "passfile", "sslkey")
+
+_ALMOST_URL = re.compile(r"(postgres|postgresql|mysql|sqlite|oracle|mssql)(\+\w+)?(//|:/?[^/])")
+"""A path that was meant to be a URL."""
 
 _REFUSALS = {
     "SQLITE_FULL": "free some space or choose another folder",
@@ -27,9 +31,15 @@ def sqlite_path(location: str | Path) -> Path | None:
     """Returns the file that a path or a `sqlite:///` URL names; None for any other URL.
 
     Raises:
-        BadInputError: The URL is malformed, or a SQLite URL has options, which would be ignored.
+        BadInputError: The URL is malformed, or almost one, or a SQLite URL has options, which
+            would be ignored.
     """
     if isinstance(location, Path) or "://" not in location:
+        if _ALMOST_URL.match(str(location)):
+            raise BadInputError(
+                f"{location} is neither a path nor a URL: a database's URL begins like "
+                "postgresql://"
+            )
         return Path(location)
     url = parse_url(location)
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from records.database import database_errors
 from records.errors import BadInputError
 from records.json_text import Json, json_text, parse_json
-from records.ledger_store import Store, checked_header, create_store, open_store
+from records.ledger_store import Store, check_free, checked_header, create_store, open_store
 from records.ledger_tables import (
     note_table,
     observation_row,
@@ -76,6 +76,20 @@ class Ledger:
             StorageError: The disk or the server refuses.
         """
         return cls(create_store(path_or_url, json_text(dict(run)), _now()))
+
+    @staticmethod
+    def check_free(path_or_url: str | Path) -> None:
+        """Says at once what `create` would refuse later: an existing file, a server out of reach.
+
+        Args:
+            path_or_url: Where the ledger is to be.
+
+        Raises:
+            ExistingRunError: There is a file.
+            BadInputError: The URL cannot be used, or its driver is not installed.
+            StorageError: The server refuses.
+        """
+        check_free(path_or_url)
 
     @classmethod
     def open(cls, path_or_url: str | Path, *, read_only: bool = False) -> Self:

@@ -110,6 +110,26 @@ def create_store(path_or_url: str | Path, header: str, created_at: str) -> Store
     return store
 
 
+def check_free(path_or_url: str | Path) -> None:
+    """Says now what `create_store` would say: an existing file, a server out of reach.
+
+    Raises:
+        ExistingRunError: There is a file.
+        BadInputError: The URL cannot be used, or its driver is not installed.
+        StorageError: The server refuses.
+    """
+    path = sqlite_path(path_or_url)
+    if path is not None:
+        _refuse_existing(path)
+        return
+    store = _server(str(path_or_url), read_only=True)
+    try:
+        with database_errors(store.location, "reach"), store.engine.connect():
+            pass
+    finally:
+        store.close()
+
+
 def open_store(path_or_url: str | Path, *, read_only: bool) -> Store:
     """Opens the database of an existing ledger; see `Ledger.open`."""
     path = sqlite_path(path_or_url)

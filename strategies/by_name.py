@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from predictors import BoostedTrees
-from records import unknown_name
+from records import BadInputError, unknown_name
 from strategies.bayesian import Bayesian
 from strategies.deepmad import DeepMAD
 from strategies.local_search import LocalSearch
@@ -30,21 +30,33 @@ DEFAULT_STRATEGY = "bayesian"
 _POPULATION = 20
 
 
-def strategy_by_name(name: str, problem: Problem, seed: int = 0) -> Strategy:
+def strategy_by_name(
+    name: str, problem: Problem, seed: int = 0, least_gain: float = 0.0
+) -> Strategy:
     """Makes a strategy for a problem.
 
     Args:
         name: One of `STRATEGIES`.
         problem: What to search for.
         seed: See `Strategy`.
+        least_gain: Where the expected gain falls below this share of the hypervolume found, the
+            strategy is finished; 0 for never. For `ENDING` alone.
 
     Raises:
         UnknownNameError: There is no such strategy; the names are listed.
-        BadInputError: A strategy of a library that is not installed.
+        BadInputError: A strategy of a library that is not installed, or one that knows no
+            expected gain.
     """
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
-    return STRATEGIES[name](problem, seed)
+    if not least_gain:
+        return STRATEGIES[name](problem, seed)
+    if name not in ENDING:
+        raise BadInputError(
+            f"{name} knows no expected gain, so that least_gain cannot end it; these do: "
+            f"{', '.join(ENDING)}"
+        )
+    return ENDING[name](problem, seed=seed, least_gain=least_gain)
 
 
 def _slimming(problem: Problem, seed: int) -> Strategy:
@@ -103,3 +115,9 @@ STRATEGIES: Mapping[str, Make] = {
     "pymoo-nsga2": _pymoo_nsga2,
 }
 """What makes each strategy, from the problem and a seed; the default first."""
+
+ENDING: Mapping[str, Callable[..., Strategy]] = {
+    "bayesian": Bayesian,
+    "predictor-guided": PredictorGuided,
+}
+"""Strategies that know what further evaluations may bring, and end where that is too little."""

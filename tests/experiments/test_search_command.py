@@ -124,8 +124,8 @@ def test_options_reach_the_executor(monkeypatch):
     monkeypatch.setattr("experiments.search.run_search", seen.append)
     before = signal.getsignal(signal.SIGTERM)
     search_command(
-        executor="ray", workers=3, timeout=9, retries=1, cpus=2, gpus=0.5, threads=2,
-        resource=["device:rpi4=1"], address="head:6379",
+        executor="ray", workers=3, timeout_s=9, retries=1, cpus=2, gpus=0.5, threads=2,
+        resources=["device:rpi4=1"], address="head:6379",
     )  # fmt: skip
     assert signal.getsignal(signal.SIGTERM) == before
     assert seen[0].make_executor() == RayWorkers(

@@ -610,3 +610,28 @@ def test_unusable_urls_are_refused_without_the_password(url):
     with pytest.raises(BadInputError) as caught:
         Ledger.create(url, {})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "location", ["postgresql//host/runs", "postgresql:/host/runs", "postgresql+psycopg//h/d"]
+)
+def test_a_url_that_lacks_its_colon_or_slashes_is_no_file(location, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match="neither a path nor a URL"):
+        Ledger.check_free(location)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_can_be_looked_for_before_it_is_made(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger.check_free(path)
+    assert not path.exists()
+    Ledger.create(path, {}).close()
+    with pytest.raises(ExistingRunError, match=r"ledger\.db already exists"):
+        Ledger.check_free(path)
+
+
+def test_a_server_out_of_reach_is_told_before_the_work():
+    pytest.importorskip("psycopg")
+    with pytest.raises(StorageError, match="cannot reach the ledger"):
+        Ledger.check_free("postgresql://nobody@127.0.0.1:9/none?run=a")
