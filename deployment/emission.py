@@ -1,25 +1,20 @@
-"""An ONNX graph in the making: what the emitters of the primitives write to."""
+"""A subnet's ONNX graph in the making: what the emitters of the primitives write to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import onnx
-from onnx import helper, numpy_helper
 
+from deployment.forms import DEFAULT, Forms
+from deployment.graph_writer import INPUT, Array, GraphWriter
 from search_spaces import Layer
 from supernet import Subnet
 
-MICROSOFT = "com.microsoft"
-"""The domain of onnxruntime's own operators."""
-
-INPUT, OUTPUT = "images", "logits"
-
-Array = npt.NDArray[np.float32]
+ANY = -1
+"""Stands for the number of images in a file that takes any, as `Reshape` wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,8 @@ class Value:
         is_zero: Whether all its values are zero. Such a tensor is written, and then has a name,
             only where something reads it.
         tokens: For a map that was made from tokens, the tensor of these.
+        is_sequence: Whether tokens are `n x tokens x channels` instead of a matrix; for a map
+            that was made from tokens, whether these are.
     """
 
     name: str
@@ -42,15 +39,31 @@ class Value:
     is_blocked: bool = False
     is_zero: bool = False
     tokens: str = ""
+    is_sequence: bool = False
 
 
-@dataclass(slots=True)
-class Emission:
-    """An ONNX graph in the making.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """What the weights of the convolution that reads the images take in.
+
+    Attributes:
+        factors: What each channel of the images is multiplied by before.
+        offsets: What is added to each channel after that; None for nothing.
+    """
+
+    factors: Array
+    offsets: Array | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Emission(GraphWriter):
+    """A subnet's ONNX graph in the making.
 
     Attributes:
         subnet: The network, in eval mode.
-        batch_size: Images a run.
+        batch_size: Images a run; `ANY`, which is -1, in a file for any number of them.
+        forms: In which forms the layers are written.
+        scaling: What the first convolution takes in, if anything.
         values: For each layer of the subnet's graph its output, as far as it was emitted.
         nodes: The nodes so far.
         initializers: The constants so far.
@@ -58,12 +71,42 @@ class Emission:
 
     subnet: Subnet
     batch_size: int
+    forms: Forms = DEFAULT
+    scaling: Scaling | None = None
     values: list[Value] = field(default_factory=list)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    _matrices: dict[int, Value] = field(default_factory=dict)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the file takes any number of images."""
+        return self.batch_size == ANY
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether tokens are written as `n x tokens x channels`."""
+        return self.forms.linear == "matmul"
+
+    def rows(self, per_image: int) -> int:
+        """The size of an axis with so many entries an image, for `Reshape`."""
+        return ANY if self.is_dynamic else self.batch_size * per_image
 
     def input(self, layer: Layer, place: int = 0) -> Value:
-        """The tensor that a layer reads, the first unless told; zeros become a constant."""
+        """The tensor that a layer reads, the first unless told; zeros become a constant.
+
+        Tokens are a matrix `(n * tokens) x channels`, in whatever form they were written.
+        """
+        index = layer.inputs[place]
+        value = self.written(index)
+        if value.is_map or not value.is_sequence:
+            return value
+        if index not in self._matrices:
+            source = self.subnet.graph.layers[index]
+            name = self.reshape(value.name, [-1, source.channels], f"{source.name}.matrix")
+            self._matrices[index] = Value(name, is_map=False)
+        return self._matrices[index]
+
+    def source(self, layer: Layer, place: int = 0) -> Value:
+        """As `input`, but tokens in the form in which they were written."""
         return self.written(layer.inputs[place])
 
     def written(self, index: int) -> Value:
@@ -77,72 +120,32 @@ class Emission:
         """All that a layer reads, zeros as they are."""
         return [self.values[index] for index in layer.inputs]
 
-    def constant(self, name: str, value: npt.ArrayLike, dtype: type = np.float32) -> str:
-        """Adds an initializer and returns its name."""
-        array: npt.NDArray[np.generic] = np.ascontiguousarray(np.asarray(value, dtype))
-        if not np.ndim(value):
-            array = array.reshape(())
-        self.initializers.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(
-        self, operator: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: Any
-    ) -> str:
-        """Adds a node with one output, named as the node; returns that name."""
-        return self._add(operator, inputs, name, [name], domain, attributes)[0]
-
-    def split(self, x: str, sizes: Sequence[int], axis: int, names: Sequence[str]) -> list[str]:
-        """Adds a `Split` into parts of these sizes, named; returns the names."""
-        first = names[0]
-        lengths = self.constant(f"{first}.sizes", sizes, np.int64)
-        return self._add("Split", [x, lengths], f"{first}.split", names, "", {"axis": axis})
-
-    def _add(
-        self,
-        operator: str,
-        inputs: Sequence[str],
-        name: str,
-        outputs: Sequence[str],
-        domain: str,
-        attributes: Mapping[str, Any],
-    ) -> list[str]:
-        names = [f"{n}.output" if n in (INPUT, OUTPUT) else n for n in outputs]
-        self.nodes.append(
-            helper.make_node(operator, inputs, names, name=name, domain=domain, **attributes)
-        )
-        return names
-
-    def reshape(self, x: str, sizes: Sequence[int], name: str) -> str:
-        """Adds a `Reshape`; -1 stands for what is left."""
-        return self.node("Reshape", [x, self.constant(f"{name}.sizes", sizes, np.int64)], name)
-
-    def transpose(self, x: str, order: Sequence[int], name: str) -> str:
-        """Adds a `Transpose`."""
-        return self.node("Transpose", [x], name, perm=list(order))
-
     def weights(self, layer: Layer) -> dict[str, Array]:
         """The weights and statistics of a layer, named as in its static module."""
         return self.subnet.arrays(layer)
 
-    def prune(self, wanted: Sequence[str]) -> None:
-        """Removes nodes and constants that the wanted tensors do not depend on."""
-        needed = set(wanted)
-        kept = []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                kept.append(node)
-        self.nodes = kept[::-1]
-        self.initializers = [entry for entry in self.initializers if entry.name in needed]
-
     def _written_zeros(self, index: int, value: Value) -> Value:
         layer = self.subnet.graph.layers[index]
+        n = 1 if self.is_dynamic else self.batch_size
         if value.is_map:
-            shape = [self.batch_size, layer.channels, layer.height, layer.width]
+            shape = [n, layer.channels, layer.height, layer.width]
+        elif value.is_sequence or self.is_dynamic:
+            shape = [n, layer.tokens, layer.channels]
         else:
-            shape = [self.batch_size * layer.tokens, layer.channels]
+            shape = [n * layer.tokens, layer.channels]
         name = self.constant(f"{layer.name}.zeros", np.zeros(shape))
-        return Value(name, value.is_map, is_zero=True)
+        if self.is_dynamic:
+            name = self._repeated(name, shape[1:], f"{layer.name}.of_batch")
+            if not value.is_map and not value.is_sequence:
+                name = self.reshape(name, [-1, layer.channels], f"{layer.name}.matrix")
+        return replace(value, name=name)
+
+    def _repeated(self, x: str, shape: list[int], name: str) -> str:
+        """A constant of one image for as many images as there are in a run."""
+        images = self.node("Shape", [INPUT], f"{name}.images", start=0, end=1)
+        rest = self.constant(f"{name}.image", shape, np.int64)
+        sizes = self.node("Concat", [images, rest], f"{name}.sizes", axis=0)
+        return self.node("Expand", [x, sizes], name)
 
 
 Emitter: TypeAlias = Callable[[Emission, Layer], Value]

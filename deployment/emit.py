@@ -3,7 +3,8 @@
 Direct emission takes tens of milliseconds where torch's exporters take seconds, so a search can
 measure hundreds of candidates, and it gives onnxruntime the forms that run fastest there:
 
-- batch norms and learned factors are folded into the convolution or linear map before them;
+- batch norms and learned factors are folded into the convolution or linear map before them, and
+  sums of convolutions of one input are one convolution (`supernet.reparameterise`);
 - activations are written as onnxruntime folds them into convolutions;
 - tokens are a matrix `(n * tokens) x channels`, so every linear map is a `Gemm` with its bias;
 - attention is the packed `com.microsoft.Attention`, with the projections inside; linear attention
@@ -12,32 +13,41 @@ measure hundreds of candidates, and it gives onnxruntime the forms that run fast
   are enlarged in it;
 - zeros and what they are added to cost nothing.
 
-The batch size is fixed in the file. The result is checked against torch by `deployment.verify`.
-A network with a primitive that has no emitter is exported by torch (`deployment.torch_export`);
-the file's metadata say by what it was written.
+Other forms of equal function can be asked for (`deployment.forms`): which is fastest on a target
+is found by timing them. The batch size is fixed in the file or left open, and the normalisation of
+the images can be part of it (`deployment.preprocessing`). The result is checked against torch by
+`deployment.verify`. A network with a primitive that has no emitter is exported by torch
+(`deployment.torch_export`); the file's metadata say by what it was written.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 
 import onnx
 from onnx import TensorProto, helper
 
-from deployment.emission import INPUT, MICROSOFT, OUTPUT, Emission, Value
+from deployment.emission import ANY, Emission, Value
 from deployment.emitters import EMITTERS
 from deployment.emitters.convolution import conv2d
 from deployment.emitters.tokens import linear
 from deployment.folding import foldable
-from deployment.torch_export import torch_export
+from deployment.forms import DEFAULT, Forms
+from deployment.graph_writer import INPUT, MICROSOFT, OUTPUT
+from deployment.preprocessing import METADATA, Preprocessing, Shape
+from deployment.preprocessing_nodes import preprocessed, write_preprocessing
+from deployment.torch_export import BATCH, torch_export
 from records import BadInputError, versions
-from supernet import Subnet
+from supernet import Subnet, reparameterise
 
 logger = logging.getLogger(__name__)
 
-OPSET = 20
-IR_VERSION = 10
+OPSET, IR_VERSION = 20, 10
+
+ATTENTION_OPSET, ATTENTION_IR_VERSION = 23, 11
+"""Of files with ONNX's own `Attention`, which older versions do not have."""
 
 EXPORTERS = ("hwnas", "torch")
 """Who may have written a file: this emitter, or torch's exporter."""
@@ -45,25 +55,40 @@ EXPORTERS = ("hwnas", "torch")
 _WITH_FOLDED = {"conv2d": conv2d, "linear": linear}
 
 
-def emit(subnet: Subnet, batch_size: int = 1, name: str = "subnet") -> onnx.ModelProto:
+def emit(
+    subnet: Subnet,
+    batch_size: int | None = 1,
+    name: str = "subnet",
+    forms: Forms = DEFAULT,
+    preprocessing: Preprocessing | None = None,
+) -> onnx.ModelProto:
     """The ONNX model of a subnet, input `images`, output `logits`.
 
-    Where a primitive has no emitter, torch exports the whole network and a warning is logged.
+    Where a primitive has no emitter, torch exports the whole network, in the forms that it knows,
+    and a warning is logged.
 
     Args:
         subnet: The network, in eval mode: batch norm uses its running statistics.
-        batch_size: Images a run, fixed in the file.
+        batch_size: Images a run, fixed in the file; None for a file that takes any number, whose
+            first axis is called "batch".
         name: The graph's name.
+        forms: In which forms the layers are written.
+        preprocessing: What is done to the images inside the file. With None it takes what the
+            subnet takes, normalised `n x channels x height x width`.
 
     Raises:
-        BadInputError: A training-mode subnet or a batch size below 1.
+        BadInputError: A training-mode subnet, a batch size below 1, or a preprocessing for images
+            of another kind than the network's.
         ExportError: A primitive without an emitter that torch cannot export either.
     """
     if subnet.training:
         raise BadInputError("call subnet.eval() before exporting it")
-    if batch_size < 1:
-        raise BadInputError(f"batch_size must be >= 1, got {batch_size}")
-    unknown = sorted({layer.operator for layer in subnet.graph.layers[1:]} - set(EMITTERS))
+    if batch_size is not None and batch_size < 1:
+        raise BadInputError(f"batch_size must be >= 1 or None for any, got {batch_size}")
+    if preprocessing is not None:
+        preprocessing.check_fits(_image_shape(subnet))
+    subnet = reparameterise(subnet)
+    unknown = without_emitter(subnet)
     if unknown:
         logger.warning(
             "no emitter for %s: the network is exported by torch, in slower forms; write one "
@@ -72,10 +97,18 @@ def emit(subnet: Subnet, batch_size: int = 1, name: str = "subnet") -> onnx.Mode
         )
         model = torch_export(subnet, batch_size, name, unknown)
         helper.set_model_props(model, {"exporter": "torch"})
-    else:
-        model = _model(_emitted(subnet, batch_size), name)
-        helper.set_model_props(model, {"exporter": "hwnas"})
+        return model if preprocessing is None else preprocessed(model, preprocessing)
+    model = _model(_emitted(subnet, batch_size or ANY, forms, preprocessing), name, preprocessing)
+    entries = {"exporter": "hwnas"}
+    if preprocessing is not None:
+        entries[METADATA] = preprocessing.to_text()
+    helper.set_model_props(model, entries)
     return model
+
+
+def without_emitter(subnet: Subnet) -> Sequence[str]:
+    """The primitives of a network that have no emitter, by name."""
+    return sorted({layer.operator for layer in subnet.graph.layers[1:]} - set(EMITTERS))
 
 
 def exporter_of(model: onnx.ModelProto) -> str:
@@ -89,12 +122,15 @@ def _own_version() -> str:
     return versions().get("hwnas", "")  # looks at every installed package
 
 
-def _emitted(subnet: Subnet, batch_size: int) -> Emission:
+def _emitted(
+    subnet: Subnet, batch_size: int, forms: Forms, preprocessing: Preprocessing | None
+) -> Emission:
     """All layers as nodes, the last tensor named as the output."""
     layers = subnet.graph.layers
-    e = Emission(subnet=subnet, batch_size=batch_size)
-    e.values.append(Value(INPUT, is_map=True))
-    folded = foldable(layers)
+    e = Emission(subnet=subnet, batch_size=batch_size, forms=forms)
+    images = INPUT if preprocessing is None else write_preprocessing(e, preprocessing)
+    e.values.append(Value(images, is_map=True))
+    folded = foldable(layers, forms.norms)
     into = {index: main for main, chain in folded.items() for index in chain}
     for index, layer in enumerate(layers[1:], start=1):
         if index in into:
@@ -114,24 +150,34 @@ def _emitted(subnet: Subnet, batch_size: int) -> Emission:
     return e
 
 
-def _model(e: Emission, name: str) -> onnx.ModelProto:
-    first, last = e.subnet.graph.layers[0], e.subnet.graph.layers[-1]
-    images = [e.batch_size, first.channels, first.height, first.width]
-    logits = [e.batch_size, last.channels]
+def _image_shape(subnet: Subnet) -> Shape:
+    first = subnet.graph.layers[0]
+    return (first.channels, first.height, first.width)
+
+
+def _model(e: Emission, name: str, preprocessing: Preprocessing | None) -> onnx.ModelProto:
+    last = e.subnet.graph.layers[-1]
+    batch = BATCH if e.is_dynamic else e.batch_size
+    kind, image = int(TensorProto.FLOAT), _image_shape(e.subnet)
+    if preprocessing is not None:
+        kind, image = preprocessing.element_type, preprocessing.image_shape(image)
     graph = helper.make_graph(
-        e.nodes,
+        [],
         name,
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, logits)],
-        e.initializers,
+        [helper.make_tensor_value_info(INPUT, kind, [batch, *image])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, last.channels])],
     )
-    opsets = [helper.make_opsetid("", OPSET)]
+    is_newer = any(node.op_type == "Attention" and not node.domain for node in e.nodes)
+    opsets = [helper.make_opsetid("", ATTENTION_OPSET if is_newer else OPSET)]
     if any(node.domain == MICROSOFT for node in e.nodes):
         opsets.append(helper.make_opsetid(MICROSOFT, 1))
-    return helper.make_model(
+    model = helper.make_model(
         graph,
         opset_imports=opsets,
-        ir_version=IR_VERSION,
+        ir_version=ATTENTION_IR_VERSION if is_newer else IR_VERSION,
         producer_name="hwnas",
         producer_version=_own_version(),
     )
+    model.graph.node.extend(e.nodes)
+    model.graph.initializer.extend(e.initializers)  # given to `make_graph`, copied twice
+    return model

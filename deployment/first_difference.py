@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import onnx
 import torch
 from torch import Tensor
 
-from deployment.emission import INPUT, OUTPUT
 from deployment.folding import foldable
+from deployment.graph_writer import INPUT, OUTPUT
 from deployment.runtime import open_session
-from supernet import Statistics, Subnet, Supernet
+from supernet import Statistics, Subnet, Supernet, reparameterise
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -68,6 +70,7 @@ def differing_from_torch(
         images: As many as the file takes.
         tolerance: The relative difference that is allowed.
     """
+    subnet = reparameterise(subnet)  # as in the file
     layers = subnet.graph.layers
     written = {name for node in model.graph.node for name in node.output}
     told = {i: layer.name for i, layer in enumerate(layers) if i and layer.name in written}
@@ -87,7 +90,8 @@ def differing_from_torch(
         outputs.append(module(*(outputs[i] for i in layer.inputs)))
     folded = foldable(layers)
     for index, theirs in zip(told, found, strict=True):
-        ours = outputs[folded.get(index, (index,))[-1]]
+        inside = takewhile(lambda i: layers[i].name not in written, folded.get(index, ()))
+        ours = outputs[(index, *inside)[-1]]
         flat = torch.from_numpy(theirs).reshape(-1)
         if not relative_difference(flat, ours.reshape(-1)) <= tolerance:
             return layers[index].name

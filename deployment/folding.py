@@ -5,41 +5,35 @@ What follows a convolution or a linear map and multiplies and shifts every chann
     y = factor * (W x + b) + offset  =  (factor W) x + (factor b + offset),
 
 costs nothing once the weights are changed. This holds where nothing else reads the value in
-between.
+between. What multiplies and shifts the channels of the images before a convolution vanishes in the
+same way; a shift only where the convolution has no padding, since padding is not shifted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from deployment.emission import Array, Emission
+from deployment.emission import Emission, Scaling
+from deployment.graph_writer import Array
 from search_spaces import Layer
 from supernet.elastic import BATCH_NORM_EPSILON
+from supernet.folding import foldable as chains
 
-FOLDED = {"conv2d": ("batch_norm", "scale"), "linear": ("scale",)}
-"""For each primitive those that may be folded into it, any number of them in a row."""
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
-def foldable(layers: Sequence[Layer]) -> dict[int, tuple[int, ...]]:
-    """For each convolution and linear map the layers behind it that are folded into it."""
-    readers: dict[int, list[int]] = {}
-    for index, layer in enumerate(layers):
-        for source in layer.inputs:
-            readers.setdefault(source, []).append(index)
-    found: dict[int, tuple[int, ...]] = {}
-    for index, layer in enumerate(layers):
-        chain: list[int] = []
-        last = index
-        while layer.operator in FOLDED and len(readers.get(last, ())) == 1:
-            last = readers[last][0]
-            if layers[last].operator not in FOLDED[layer.operator]:
-                break
-            chain.append(last)
-        if chain:
-            found[index] = tuple(chain)
-    return found
+def foldable(layers: Sequence[Layer], norms: str = "folded") -> dict[int, tuple[int, ...]]:
+    """For each convolution and linear map the layers behind it that are folded into it.
+
+    Args:
+        layers: The network.
+        norms: One of `deployment.forms.NORMS`; kept ones end what is folded.
+    """
+    return chains(layers, kept=("batch_norm",) if norms == "kept" else ())
 
 
 def folded_weights(
@@ -49,6 +43,8 @@ def folded_weights(
     own = e.weights(layer)
     weight = own["weight"].astype(np.float64)
     bias = own["bias"].astype(np.float64) if "bias" in own else None
+    if e.scaling is not None and layer.inputs == (0,):
+        weight, bias = _scaled(weight, bias, e.scaling)
     for folded in after:
         values = {k: v.astype(np.float64) for k, v in e.weights(folded).items()}
         factor = values["weight"]
@@ -63,3 +59,13 @@ def folded_weights(
         weight.astype(np.float32),
         None if bias is None else bias.astype(np.float32),
     )
+
+
+def _scaled(
+    weight: Doubles, bias: Doubles | None, scaling: Scaling
+) -> tuple[Doubles, Doubles | None]:
+    """Weight and bias of a convolution that takes in what was done to the images before."""
+    if scaling.offsets is not None:
+        shift = np.einsum("oikl,i->o", weight, scaling.offsets.astype(np.float64))
+        bias = shift if bias is None else bias + shift
+    return weight * scaling.factors.astype(np.float64)[:, None, None], bias

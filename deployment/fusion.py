@@ -11,6 +11,7 @@ Found on the graphs that onnxruntime 1.31 saves after its optimisations, for the
   which takes a sum and an activation likewise (not ReLU6);
 - a convolution in plain order, because it has groups that do not fill blocks, takes any sum and
   ReLU6 always, but no hard swish;
+- a sum of convolutions of one input is one convolution in the file (`deployment.joined_sums`);
 - into a `Gemm` go learned factors, then ReLU, sigmoid or hard sigmoid;
 - zeros are not computed, nor what only moves or pools them, nor a sum with them;
 - equal means, maxima and activations of one value are computed once.
@@ -28,6 +29,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from deployment.data_flow import MOST_FOR_LAYOUT, DataFlow, is_one_of
+from deployment.joined_sums import joined_sums
 from search_spaces import Choice, Node, SearchSpace
 from search_spaces.expression import Condition, Dim, both, either, is_equal, negate, same
 
@@ -74,6 +76,7 @@ class Fusion:
         self.alone: list[Condition] = [False]
         """For each layer when it is a kernel of its own."""
         self._flow = DataFlow(nodes, choices)
+        self._joined = joined_sums(nodes, self._flow)
         self._plain: list[Condition] = [True]
         self._open: list[list[_Open]] = [[]]
         for index in range(1, len(nodes)):
@@ -89,11 +92,20 @@ class Fusion:
         """What becomes of the layers' values."""
         return self._flow
 
+    def summands(self, index: int) -> list[tuple[int, Condition]]:
+        """The kernels that take in a sum with another tensor, with the conditions."""
+        return self.hosts[index][len(self._joined.get(index, ())) :]
+
     def _visit(self, index: int) -> None:
         """Decides what becomes of a layer, given the kernels before it."""
         node = self.nodes[index]
         out: list[_Open] = []
         taken: Condition = False
+        for host, on in self._joined.get(index, ()):
+            self.hosts[index].append((host, on))
+            taken = either(taken, on)
+            if node.operator == "add":
+                out.append(_Open(host, on))
         for place in range(len(node.inputs)):
             arriving = self._arriving(index, place)
             for one in arriving:

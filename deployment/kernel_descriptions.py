@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from deployment.data_flow import combinations
 from deployment.fusion import Fusion, fusion_of
+from deployment.kernel_precision import with_precision
 from deployment.kernel_rows import KINDS, MOST_VARIANTS, Kernel, kernels_of
 from deployment.kernels import Lowering
 from records import BadInputError
@@ -128,7 +129,7 @@ class DescribedLowering(Lowering):
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels of the largest network, fully described."""
         fusion = fusion_of(self.space, self.channel_block)
-        return described(fusion, self.batch_size)
+        return with_precision(self.space, described(fusion, self.batch_size))
 
     @cached_property
     def _distinct(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -190,9 +191,9 @@ def as_descriptions(rows: npt.NDArray[np.int64]) -> list[KernelDescription]:
 def _folded(fusion: Fusion) -> dict[int, list[tuple[int, Condition]]]:
     """For each main layer the sums and activations that may join its kernel, with conditions."""
     found: dict[int, list[tuple[int, Condition]]] = {}
-    for index, hosts in enumerate(fusion.hosts):
+    for index in range(len(fusion.nodes)):
         if fusion.nodes[index].operator in ("add", "activation"):
-            for host, on in hosts:
+            for host, on in fusion.summands(index):
                 found.setdefault(host, []).append((index, on))
     return found
 

@@ -176,7 +176,8 @@ def _copies(net: NetworkBuilder, x: Tensor, d: KernelDescription, copies: int) -
             y = build(net, y, d, f"kernel{copy}")
         return y
     if d.has_sum:
-        y = _activated(net, _main(net, x, d, "kernel0"), d, "kernel0")
+        other = net.activation(x, "relu", name="other")  # convolutions of one input add up to one
+        y = _activated(net, _main(net, other, d, "kernel0"), d, "kernel0")
         for copy in range(1, max(copies, 2)):
             name = f"kernel{copy}"
             y = _activated(net, net.add(y, _main(net, x, d, name), name=f"{name}_sum"), d, name)

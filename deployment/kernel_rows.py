@@ -98,7 +98,7 @@ def kernels_of(fusion: Fusion, batch: int) -> tuple[Kernel, ...]:
     for index in range(1, len(nodes)):
         hosts = fusion.hosts[index]
         if nodes[index].operator == "add":
-            for host, on in hosts:
+            for host, on in fusion.summands(index):
                 sums.setdefault(host, []).append((index, on))
         if nodes[index].operator == "zeros":
             continue
@@ -116,6 +116,8 @@ def _kernel(
     nodes, main = fusion.nodes, group[0]
     node = nodes[main]
     inputs = [i for g in group for i in nodes[g].inputs if i not in group]
+    if len(group) > 1:
+        inputs = list(dict.fromkeys(inputs))  # branches of one convolution read the same
     for add, _ in sums:
         if add not in group:
             inputs += [i for i in nodes[add].inputs if i < main and i not in inputs]

@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment.fusion import fusion_of
+from deployment.kernel_precision import with_precision
 from deployment.kernel_rows import COLUMNS, KINDS, Kernel, kernels_of
 from records import BadInputError, unknown_name
 from search_spaces import Genes, SearchSpace, Tabulation, tabulate
@@ -127,7 +128,7 @@ class Lowering:
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels of the largest network, in the order in which they run."""
         fusion = fusion_of(self.space, self.channel_block)
-        return kernels_of(fusion, self.batch_size)
+        return with_precision(self.space, kernels_of(fusion, self.batch_size))
 
     @cached_property
     def tabulation(self) -> Tabulation:

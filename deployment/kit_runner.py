@@ -15,6 +15,8 @@ from typing import Any
 
 from deployment.kit import Kit, KitModel, Results, TimingProtocol, read_results
 from deployment.kit.measure import BAD, ROUNDS, RUNS
+from deployment.runner import settings_of_each
+from deployment.session_settings import SessionSettings
 from deployment.timing import Timing
 from records import HwnasError
 
@@ -60,6 +62,7 @@ class KitRunner(ABC):
         models: Sequence[bytes],
         *,
         threads: int,
+        settings: Sequence[SessionSettings] | None = None,
         rounds: int = ROUNDS,
         runs: int = RUNS,
         min_seconds: float = 0.0,
@@ -69,6 +72,7 @@ class KitRunner(ABC):
         """See `Runner.time`.
 
         Raises:
+            BadInputError: Another number of settings than of models.
             DeviceError: See `measure`.
         """
         if not models:
@@ -77,7 +81,10 @@ class KitRunner(ABC):
             rounds=rounds, runs=runs, min_seconds=min_seconds, sustained_s=0.0, seed=seed
         )
         kit = Kit(
-            models=[KitModel(data=model) for model in models],
+            models=[
+                KitModel(data=model, settings=None if settings is None else how)
+                for model, how in zip(models, settings_of_each(models, settings), strict=True)
+            ],
             threads=threads,
             protocol=protocol,
             probes=False,

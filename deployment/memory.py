@@ -30,6 +30,8 @@ from onnx import numpy_helper
 from deployment.runtime import PROVIDER, session_options
 from records import BadInputError, CorruptFileError, MissingFileError
 
+_INPUTS: Mapping[str, type] = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeMemory:
@@ -126,15 +128,18 @@ def zero_inputs(session: ort.InferenceSession) -> dict[str, np.ndarray[Any, Any]
     """An input of zeros for every input of a session.
 
     Raises:
-        BadInputError: A shape that is not fixed, or an input of another type than float32.
+        BadInputError: A shape that is not fixed, or an input of another type than float32 or
+            bytes.
     """
-    feed = {}
+    feed: dict[str, np.ndarray[Any, Any]] = {}
     for entry in session.get_inputs():
         if not all(isinstance(size, int) for size in entry.shape):
             raise BadInputError(f"the input's shape must be fixed to be run, got {entry.shape}")
-        if entry.type != "tensor(float)":
-            raise BadInputError(f"input {entry.name!r} is a {entry.type}; it must be float32")
-        feed[entry.name] = np.zeros(entry.shape, np.float32)
+        if entry.type not in _INPUTS:
+            raise BadInputError(
+                f"input {entry.name!r} is a {entry.type}; it must be float32, or bytes"
+            )
+        feed[entry.name] = np.zeros(entry.shape, _INPUTS[entry.type])
     return feed
 
 

@@ -185,6 +185,7 @@ class _Layer:
         step = self._host_step(host)
         first, second = (w.writer[i] for i in self.node.inputs)
         other = np.where(first == step, second, first)
+        on = on & (other != step)  # a sum within one convolution adds nothing from outside
         for place in np.unique(step[on]).tolist():
             mine = on & (step == place)
             old = w.steps[place]

@@ -6,12 +6,17 @@ run over the search-validation split. The weights are the shared ones, rounded a
 calibration images and not on how many are in a batch, so the file of a target that takes one
 image a run computes the same.
 
+Where the precision of each stage or block is a choice (`search_spaces.WithBlockPrecision`), files
+are of mixed precision, as the row of genes says. What files of one network have in common, its
+weights, batch-norm statistics and scales, is made once.
+
 A network that cannot be quantised is a failed evaluation, not an error.
 """
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment.emit import emit
-from deployment.quantised import MODES, quantise
+from deployment.quantised import MODES, Quantiser, quantise
 from deployment.runtime import open_session
 from deployment.torch_export import ExportError
 from records import (
@@ -30,7 +35,7 @@ from records import (
     content_hash,
     unknown_name,
 )
-from search_spaces import Architecture, Genes, SearchSpace
+from search_spaces import Architecture, Genes, SearchSpace, WithBlockPrecision
 from supernet import Split, Subnet
 from supernet.evaluation import SupernetEvaluator, standard_error
 
@@ -43,6 +48,9 @@ IMAGES = 256
 BATCH_SIZE = 64
 """Images a run."""
 
+MOST_REMEMBERED = 4
+"""Networks whose scales an evaluator keeps, for further precisions of theirs."""
+
 
 def int8_accuracy(
     subnet: Subnet,
@@ -52,6 +60,7 @@ def int8_accuracy(
     images: npt.NDArray[np.float32] | None = None,
     batch_size: int = BATCH_SIZE,
     threads: int = 1,
+    fp32_blocks: Sequence[str] = (),
 ) -> float:
     """The share of images whose class a network's int8 file predicts.
 
@@ -62,14 +71,22 @@ def int8_accuracy(
         images: Training images that set the scales of the static way, at least a batch.
         batch_size: Images a run.
         threads: Threads inside an operator.
+        fp32_blocks: Names of layers, blocks or stages that the file leaves in fp32.
 
     Raises:
         CorruptFileError: onnxruntime cannot quantise the network.
         ExportError: It cannot be exported.
     """
     emitted = emit(subnet, batch_size).SerializeToString()
-    session = open_session(quantise(emitted, mode=mode, images=images), threads)
-    name = session.get_inputs()[0].name
+    data = quantise(emitted, mode=mode, images=images, fp32_blocks=fp32_blocks, threads=threads)
+    return file_accuracy(data, split, threads)
+
+
+def file_accuracy(data: bytes, split: Split, threads: int = 1) -> float:
+    """The share of images whose class a file predicts; its batch size is fixed in it."""
+    session = open_session(data, threads)
+    entry = session.get_inputs()[0]
+    name, batch_size = entry.name, int(entry.shape[0])
     right = 0
     for start in range(0, len(split), batch_size):
         batch = split.images[start : start + batch_size].numpy()
@@ -104,7 +121,7 @@ class Int8Evaluator:
 
     Args:
         evaluator: Hands out the networks.
-        space: Their search space.
+        space: Their search space; with the precision of each block where files are mixed.
         validation: The images that count.
         mode: How files are quantised, "static" or "dynamic".
         scaling: Training images that set the scales of the static way, at least a batch.
@@ -130,6 +147,7 @@ class Int8Evaluator:
         self.scaling = scaling
         self.batch_size = batch_size
         self.threads = threads
+        self._quantisers: OrderedDict[str, Quantiser] = OrderedDict()
 
     @property
     def metric(self) -> str:
@@ -144,6 +162,9 @@ class Int8Evaluator:
 
     def subnet(self, architecture: Architecture) -> Subnet:
         """The network in fp32, which its target's file is made from."""
+        space = self.space
+        if isinstance(space, WithBlockPrecision):
+            architecture = space.base.decode(space.to_base(space.encode(architecture)))[0]
         return self.evaluator.subnet(architecture)
 
     def evaluate(self, genes: Genes) -> Sequence[Measured]:
@@ -152,16 +173,8 @@ class Int8Evaluator:
 
     def _evaluate(self, row: Genes) -> Measured:
         start = time.perf_counter()
-        subnet = self.subnet(self.space.decode(row)[0])
         try:
-            value = int8_accuracy(
-                subnet,
-                self.validation,
-                mode=self.mode,
-                images=self.scaling,
-                batch_size=self.batch_size,
-                threads=self.threads,
-            )
+            value = file_accuracy(self.file(row), self.validation, self.threads)
         except (CorruptFileError, ExportError) as error:
             seconds = time.perf_counter() - start
             return Measured(value=None, status="failed", reason=str(error), seconds=seconds)
@@ -171,19 +184,51 @@ class Int8Evaluator:
             seconds=time.perf_counter() - start,
         )
 
+    def file(self, row: Genes) -> bytes:
+        """The int8 or mixed file of one row of genes, for `batch_size` images a run.
+
+        Raises:
+            CorruptFileError: onnxruntime cannot quantise the network.
+            ExportError: It cannot be exported.
+        """
+        if not isinstance(self.space, WithBlockPrecision):
+            return self._quantiser(self.space.decode(row)[0]).file()
+        base = self.space.base.decode(self.space.to_base(row))[0]
+        quantiser = self._quantiser(base)
+        return quantiser.file(quantiser.present(self.space.fp32_blocks(row)))
+
+    def _quantiser(self, architecture: Architecture) -> Quantiser:
+        """What makes the files of one network, with its scales."""
+        key = content_hash(architecture.to_json())
+        if key not in self._quantisers:
+            emitted = emit(self.evaluator.subnet(architecture), self.batch_size)
+            self._quantisers[key] = Quantiser(
+                emitted.SerializeToString(),
+                mode=self.mode,
+                images=self.scaling,
+                threads=self.threads,
+            )
+        self._quantisers.move_to_end(key)
+        if len(self._quantisers) > MOST_REMEMBERED:
+            self._quantisers.popitem(last=False)
+        return self._quantisers[key]
+
 
 class QuantisedEvaluator(Int8Evaluator):
     """Measures subnets of a trained supernet as int8 files, on the search-validation split.
 
     Args:
         evaluator: Hands out the subnets, with recalibrated batch norm, and has the data.
-        mode: How files are quantised, "static" or "dynamic"; as the target's files will be.
+        mode: How files are quantised, "static" or "dynamic"; as the target's files will be. By
+            default as `space` says, and "static" without one.
+        space: The evaluator's space with the precision of each stage or block, for mixed files.
         images: How many training images set the scales of the static way, the first ones.
         batch_size: Images a run; fewer where fewer set the scales.
         threads: Threads inside an operator; in other processes it is as the executor says.
 
     Raises:
-        BadInputError: Numbers below 1, or fewer training images than `images`.
+        BadInputError: Numbers below 1, fewer training images than `images`, a space that is not
+            made of the evaluator's, or quantises in another way.
         UnknownNameError: Another mode.
     """
 
@@ -191,11 +236,14 @@ class QuantisedEvaluator(Int8Evaluator):
         self,
         evaluator: SupernetEvaluator,
         *,
-        mode: str = "static",
+        mode: str | None = None,
+        space: WithBlockPrecision | None = None,
         images: int = IMAGES,
         batch_size: int = BATCH_SIZE,
         threads: int = 1,
     ) -> None:
+        if mode is None:
+            mode = "static" if space is None else space.quantisation
         if mode not in MODES:
             raise unknown_name("quantisation", mode, MODES)
         train = evaluator.data.train.images
@@ -206,9 +254,11 @@ class QuantisedEvaluator(Int8Evaluator):
             raise BadInputError(
                 f"images={images} is more than the {len(train)} training images; give fewer"
             )
+        if space is not None:
+            _check_mixed(space, evaluator.supernet.space, mode)
         super().__init__(
             evaluator,
-            evaluator.supernet.space,
+            space or evaluator.supernet.space,
             evaluator.data.validation,
             mode=mode,
             scaling=train[:images].numpy() if mode == "static" else None,
@@ -221,3 +271,16 @@ class QuantisedEvaluator(Int8Evaluator):
         from deployment.quantised_shipment import shipment
 
         return shipment(self)
+
+
+def _check_mixed(space: WithBlockPrecision, base: SearchSpace, mode: str) -> None:
+    if space.base.hash != base.hash:
+        raise BadInputError(
+            f"the precisions are of {space.base.name!r} and the supernet is of {base.name!r}; use "
+            "WithBlockPrecision(base=supernet.space)"
+        )
+    if mode != space.quantisation:
+        raise BadInputError(
+            f"mode={mode!r}, but the space says quantisation={space.quantisation!r}; leave the "
+            "mode out"
+        )

@@ -10,6 +10,7 @@ network whose activations 8 bits cannot hold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,7 @@ def target_file(
     target: Target,
     quantisation: str = "static",
     calibration_images: torch.Tensor | None = None,
+    fp32_blocks: Sequence[str] = (),
 ) -> bytes:
     """The file that a target runs, from what was emitted in fp32.
 
@@ -68,23 +70,30 @@ def target_file(
         target: Decides by its precision; fp16 and bf16 are the runtime's own business.
         quantisation: How an int8 file is made, "dynamic" or "static".
         calibration_images: Training images that set the scales of the static way.
+        fp32_blocks: Layers, blocks or stages of an int8 target that stay in fp32.
 
     Raises:
         BadInputError: The static way without images, or with fewer than a batch.
-        UnknownNameError: Another way.
+        UnknownNameError: Another way, or a block that the network does not have.
     """
     if quantisation not in MODES:
         raise unknown_name("quantisation", quantisation, MODES)
     if target.precision != "int8":
         return emitted
     if quantisation == "dynamic":
-        return quantise(emitted, mode="dynamic")
+        return quantise(emitted, mode="dynamic", fp32_blocks=fp32_blocks)
     if calibration_images is None:
         raise BadInputError(
             f"{target.name!r} runs static int8, whose scales come from training images: pass "
             "calibration_images=data.train.images[:256], or choose quantisation='dynamic'"
         )
-    return quantise(emitted, mode="static", images=calibration_images.numpy())
+    return quantise(
+        emitted,
+        mode="static",
+        images=calibration_images.numpy(),
+        fp32_blocks=fp32_blocks,
+        threads=target.threads if target.is_local else 1,
+    )
 
 
 def verify_quantised(

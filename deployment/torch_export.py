@@ -18,11 +18,17 @@ from typing import Any
 import onnx
 import torch
 
-from deployment.emission import INPUT, OUTPUT
+from deployment.graph_writer import INPUT, OUTPUT
 from records import HwnasError
 from supernet import Subnet
 
 OPSET = 20
+
+BATCH = "batch"
+"""The name of the first axis in a file for any number of images."""
+
+EXAMPLES = 2
+"""Images by which torch finds out what depends on their number; 1 would be a constant to it."""
 
 
 class ExportError(HwnasError, RuntimeError):
@@ -30,13 +36,14 @@ class ExportError(HwnasError, RuntimeError):
 
 
 def torch_export(
-    subnet: Subnet, batch_size: int, name: str, primitives: Sequence[str]
+    subnet: Subnet, batch_size: int | None, name: str, primitives: Sequence[str]
 ) -> onnx.ModelProto:
     """The ONNX model of a subnet as torch writes it.
 
     Args:
         subnet: The network, in eval mode.
-        batch_size: Images a run, fixed in the file.
+        batch_size: Images a run, fixed in the file; None for any number, which needs the newer
+            exporter: tracing makes the number a constant somewhere.
         name: The graph's name.
         primitives: Those without an emitter, for the message.
 
@@ -46,24 +53,28 @@ def torch_export(
     first = subnet.graph.layers[0]
     parameter = next(subnet.parameters(), None)
     device = None if parameter is None else parameter.device
-    images = torch.zeros((batch_size, first.channels, first.height, first.width), device=device)
+    n = EXAMPLES if batch_size is None else batch_size
+    images = torch.zeros((n, first.channels, first.height, first.width), device=device)
     try:
-        model = _exported(subnet, images)
+        model = _exported(subnet, images, batch_size is None)
         onnx.checker.check_model(model)
+        if batch_size is None:
+            _check_is_dynamic(model)
     except Exception as error:  # whatever a user's module and torch's exporters raise
+        instead = ", or export it with a fixed batch size" if batch_size is None else ""
         raise ExportError(
             f"torch cannot export this network: {error}; write an emitter for "
-            f"{', '.join(primitives)} with deployment.add_emitter"
+            f"{', '.join(primitives)} with deployment.add_emitter{instead}"
         ) from error
     if not model.graph.input:  # the logits do not depend on the images: zeros cut them off
-        shape = list(images.shape)
+        shape = [batch_size or BATCH, *images.shape[1:]]
         info = onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, shape)
         model.graph.input.append(info)
     model.graph.name = name
     return model
 
 
-def _exported(subnet: Subnet, images: torch.Tensor) -> onnx.ModelProto:
+def _exported(subnet: Subnet, images: torch.Tensor, is_dynamic: bool) -> onnx.ModelProto:
     """By tracing, and where that fails by the newer exporter if it can be had."""
     exporters = logging.getLogger("torch.onnx")
     level = exporters.level
@@ -72,6 +83,8 @@ def _exported(subnet: Subnet, images: torch.Tensor) -> onnx.ModelProto:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that sizes become constants, which they are here
             subnet(images)  # constants that are made on the first call are then there
+            if is_dynamic:
+                return _captured(subnet, images, dynamic_shapes=({0: torch.export.Dim(BATCH)},))
             try:
                 return _traced(subnet, images)
             except Exception:
@@ -80,6 +93,13 @@ def _exported(subnet: Subnet, images: torch.Tensor) -> onnx.ModelProto:
                 return _captured(subnet, images)
     finally:
         exporters.setLevel(level)
+
+
+def _check_is_dynamic(model: onnx.ModelProto) -> None:
+    """Refuses a file in which torch took the number of images for a constant."""
+    for entry in model.graph.input:
+        if entry.type.tensor_type.shape.dim[0].dim_value:
+            raise ValueError("a module fixes the number of images, for instance by len(x)")
 
 
 _OPTIONS: dict[str, Any] = {
@@ -94,7 +114,9 @@ def _traced(subnet: Subnet, images: torch.Tensor) -> onnx.ModelProto:
         return onnx.load(path)
 
 
-def _captured(subnet: Subnet, images: torch.Tensor) -> onnx.ModelProto:
-    program = torch.onnx.export(subnet, (images,), dynamo=True, verbose=False, **_OPTIONS)
+def _captured(subnet: Subnet, images: torch.Tensor, **shapes: Any) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        subnet, (images,), dynamo=True, verbose=False, **_OPTIONS, **shapes
+    )
     assert program is not None
     return program.model_proto

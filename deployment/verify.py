@@ -28,6 +28,9 @@ LARGEST_TOLERANCE = 1e-3
 """A larger difference is allowed up to that many times torch's own rounding error; never more
 than this."""
 
+ANY_BATCH = 3
+"""Images a run where the file takes any number."""
+
 Array = npt.NDArray[np.float32]
 
 
@@ -110,8 +113,15 @@ def compare(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"the exported graph is not valid ONNX: {error}") from error
     session = open_session(model.SerializeToString(), threads)
+    entry = session.get_inputs()[0]
+    if entry.type != "tensor(float)":
+        raise BadInputError(
+            f"the file takes images of {entry.type}, torch takes tensors: verify the file without "
+            "its preprocessing, and compare the file with `Preprocessing.normalised`"
+        )
+    shape = [size if isinstance(size, int) else ANY_BATCH for size in entry.shape]
     parts = []
-    for batches in _batches(session.get_inputs()[0].shape, images, seed):
+    for batches in _batches(shape, images, seed):
         theirs = [np.asarray(session.run(None, {"images": batch})[0]) for batch in batches]
         parts.append(_compared(subnet, batches, np.concatenate(theirs)))
     usual, large = parts

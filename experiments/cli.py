@@ -1,5 +1,5 @@
 """The command line: `hwnas quickstart`, `hwnas search`, `hwnas devices`, `hwnas profile`,
-`hwnas draw`, `hwnas verify`, `hwnas explain`.
+`hwnas draw`, `hwnas verify`, `hwnas explain`, `hwnas export`, `hwnas reproduce`, `hwnas compare`.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback.
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from experiments.bundle_cli import compare_command, export_command, reproduce_command
 from experiments.cluster.train_cli import train_command
 from experiments.console import console, say, show_table
 from experiments.profile_cli import profile_app
@@ -53,6 +54,9 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 app.command("quickstart")(quickstart_command)
 app.command("search")(search_command)
 app.command("train")(train_command)
+app.command("export")(export_command)
+app.command("reproduce")(reproduce_command)
+app.command("compare")(compare_command)
 
 
 @devices_app.callback()

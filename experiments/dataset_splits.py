@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from experiments.dataset_files import Labelled
 from records import BadInputError, CorruptFileError, generator
 from supernet import ImageData, Split
+from supernet.data import Normalisation
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -35,6 +36,7 @@ class Published:
         test: Those for the last word, where published.
         class_names: The names of the classes.
         flip: Whether a mirrored image is of the same class.
+        border: Black rows that were added above and below, and as many columns left and right.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Published:
     test: Labelled | None = None
     class_names: tuple[str, ...]
     flip: bool = False
+    border: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):
@@ -70,6 +73,7 @@ class Published:
             train=_bordered(self.train, around),
             validation=self.validation and _bordered(self.validation, around),
             test=self.test and _bordered(self.test, around),
+            border=around,
         )
 
 
@@ -117,6 +121,12 @@ def to_splits(
         test=splits[2],
         class_names=published.class_names,
         flip=published.flip,
+        normalisation=Normalisation(
+            mean=tuple(mean.tolist()),
+            deviation=tuple(deviation.tolist()),
+            source_size=(height - sum(published.border), width - sum(published.border)),
+            border=published.border,
+        ),
     )
 
 

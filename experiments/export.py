@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from deployment import Bundle, LocalRunner, Timing, deploy, emit, int8_accuracy, target_file
+from deployment import Bundle, LocalRunner, Timing, deploy, int8_accuracy
+from deployment.bundle_input import Interface
+from deployment.bundle_making import made_files, unselected_variant
 from experiments.blocks import blocks
-from experiments.intervals import wilson_interval
 from experiments.measuring import Reference, record_timings, time_together, time_with_reference
 from latency_models import CostModel, MeasuredCostModel, target_model
 from records import Ledger, generator, storage_error
-from search_spaces import Genes, SearchSpace
+from search_spaces import Architecture, Genes, SearchSpace
 from strategies import Front, FrontPoint, pareto_front
 from supernet import ImageData, Split, Subnet, accuracy
+
+INHERITED = "inherited from a supernet, batch norm recalibrated; not trained further"
+"""What was done to the weights of an exported network."""
 
 CALIBRATION_IMAGES = 256
 """Training images that set the scales of static int8 files."""
@@ -46,6 +50,16 @@ class Chosen:
     subnet: Subnet
     cost: CostModel
     validation_accuracy: float
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its choices."""
+        return self.cost.space.decode(self.genes)[0]
+
+    @property
+    def fp32_blocks(self) -> tuple[str, ...]:
+        """The blocks that stay in fp32 in an int8 file, where the space chooses them."""
+        return self.cost.fp32_blocks(self.subnet, self.architecture)
 
     @property
     def unbiased_cost(self) -> CostModel:
@@ -172,12 +186,13 @@ def time_chosen(
             for c, p in zip(chosen, predicted, strict=True)
         ]
     models = [
-        target_file(
-            emit(one.subnet, target.batch_size).SerializeToString(),
+        made_files(
+            one.subnet,
+            unselected_variant(one.subnet, target, cost.quantisation, one.fp32_blocks),
             target,
-            cost.quantisation,
+            Interface(),
             calibration_images,
-        )
+        ).timed
         for one in chosen
     ]
     reference = Reference.of(cost)
@@ -191,12 +206,26 @@ def time_chosen(
 
 
 def write_bundle(
-    timed: Timed, data: ImageData, folder: Path, *, weights_hash: str, seed: int
+    timed: Timed,
+    data: ImageData,
+    folder: Path,
+    *,
+    weights_hash: str,
+    seed: int,
+    source: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Verifies a timed network and writes its bundle.
 
     One that an interrupted run left there is replaced: the run has timed its networks anew.
-    Accuracy on the test split is read here, once, after everything has been chosen.
+    The test split is read here, once, after everything has been chosen.
+
+    Args:
+        timed: The network.
+        data: The images.
+        folder: Where its folder is made.
+        weights_hash: Of the supernet.
+        seed: Derives random inputs.
+        source: How to load the images again, as `experiments.finished_run` does.
     """
     one = timed.chosen
     space = one.cost.space
@@ -205,16 +234,20 @@ def write_bundle(
         one.subnet,
         folder / one.name,
         target=one.cost.target,
-        architecture=space.decode(one.genes)[0].to_json(),
+        architecture=one.architecture.to_json(),
         space=space.to_json(),
         predicted=timed.predicted,
-        facts=_facts(one, data, weights_hash),
+        facts=_facts(one, data, weights_hash, source),
         runner=one.cost.runner,
         timing=timed.timing,
         images=data.validation.images[:128],
         seed=seed,
         quantisation=one.cost.quantisation,
         calibration_images=data.train.images[:CALIBRATION_IMAGES],
+        fp32_blocks=one.fp32_blocks,
+        interface=Interface(class_names=data.class_names, normalisation=data.normalisation),
+        test=data.test,
+        cold_starts=1,
     )
 
 
@@ -244,19 +277,18 @@ def remove_bundle(folder: Path) -> None:
         raise storage_error(folder, error, doing="remove") from error
 
 
-def _facts(one: Chosen, data: ImageData, weights_hash: str) -> dict[str, Any]:
-    test = file_accuracy(one.subnet, data.test, one.cost, data)
-    low, high = wilson_interval(test, len(data.test))
+def _facts(
+    one: Chosen, data: ImageData, weights_hash: str, source: Mapping[str, Any] | None
+) -> dict[str, Any]:
     return {
         "title": one.title,
         "kind": one.kind,
         "dataset": data.name,
+        "source": None if source is None else dict(source),
         "validation_accuracy": one.validation_accuracy,
         "validation_images": len(data.validation),
-        "test_accuracy": test,
-        "test_interval_95": [low, high],
-        "test_images": len(data.test),
         "supernet_weights_hash": weights_hash if one.kind == "searched" else "",
+        "training": INHERITED if one.kind == "searched" else "trained alone, with the same recipe",
     }
 
 

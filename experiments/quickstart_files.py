@@ -8,6 +8,7 @@ from typing import Any
 from experiments.closing import closing_table
 from experiments.config import QuickstartConfig
 from experiments.console import progress_bar, say
+from experiments.data_source import data_source
 from experiments.delivery import Delivered
 from experiments.diagrams import save_front_picture
 from experiments.export import point_record, write_bundle
@@ -81,7 +82,12 @@ def _bundles(
     with progress_bar("verifying and writing bundles") as advance:
         for index, one in enumerate(everything):
             bundle = write_bundle(
-                one, data, config.out / "models", weights_hash=weights_hash, seed=config.seed
+                one,
+                data,
+                config.out / "models",
+                weights_hash=weights_hash,
+                seed=config.seed,
+                source=data_source(config),
             )
             points.append(point_record(one, bundle, config.out))
             advance(index + 1, len(everything), one.chosen.name)

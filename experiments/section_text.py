@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from experiments.section_shape import gates, shape_of
-from experiments.sections import TRANSITIONS, Section
+from experiments.sections import Section
 from search_spaces import Layer
+from search_spaces.block_names import TRANSITIONS
 
 QUIET = frozenset(
     {

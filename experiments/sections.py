@@ -7,21 +7,12 @@ branches are inside of one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from search_spaces import Graph, Layer
-
-TRANSITIONS = ("to_tokens", "to_map", "position")
-"""Layers that only change how a tensor is laid out; between blocks they stand apart."""
-
-PARTS_OF_BLOCKS = frozenset(
-    {"expand", "depthwise", "project", "se", "attention", "mlp", "mixer", "shortcut"}
-)
-"""Scopes inside a block (`search_spaces.blocks`): what holds one of them is not divided further.
-Numbers behind them do not count."""
+from search_spaces.block_names import PARTS_OF_BLOCKS, TRANSITIONS, plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +72,7 @@ class _Divider:
             return []
         runs = self._runs(start, stop, scope)
         names = [name for name, _, _ in runs]
-        if scope and (set(map(_plain, names)) & PARTS_OF_BLOCKS or names == [""]):
+        if scope and (set(map(plain, names)) & PARTS_OF_BLOCKS or names == [""]):
             return [self.section(scope, start, stop)]
         groups: list[list[tuple[str, int, int]]] = [[]]
         for run in runs:
@@ -151,7 +142,3 @@ class _Divider:
 
 def _join(scope: str, name: str) -> str:
     return ".".join(part for part in (scope, name) if part)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\d+$", "", name)

@@ -12,15 +12,15 @@ import torch
 
 from deployment import LocalRunner, Runner, Timing, emit
 from deployment.kernels import RUNTIMES
-from deployment.quantised import MODES, quantise
+from deployment.quantised import Quantiser
 from hardware_profiles import Target
 from latency_models.calibration_file import CalibrationFile
 from latency_models.calibration_timing import Progress, time_in_passes, time_models
-from latency_models.inputs import check_space, check_target
+from latency_models.inputs import check_precision, check_space, check_target, quantisation_of
 from latency_models.kernel_fit import MIN_NETWORKS, Measurements
 from latency_models.measured import MeasuredCostModel, lowered
-from records import BadInputError, HwnasError, generator, unknown_name
-from search_spaces import Genes, SearchSpace
+from records import BadInputError, HwnasError, generator
+from search_spaces import Genes, SearchSpace, WithBlockPrecision
 from supernet import Subnet
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def calibrate(
     seed: int = 0,
     on_progress: Progress | None = None,
     path: str | Path | None = None,
-    quantisation: str = "dynamic",
+    quantisation: str | None = None,
 ) -> MeasuredCostModel:
     """Times exported subnets on the target and fits a cost model to them.
 
@@ -59,7 +59,8 @@ def calibrate(
         on_progress: Called with (what, done, total).
         path: Where samples are kept as they are taken. What an interrupted calibration left there
             is not timed again; a finished one is only read.
-        quantisation: How int8 files are made, "dynamic" or "static" (`deployment.quantised`).
+        quantisation: How int8 files are made, "dynamic" or "static" (`deployment.quantised`); by
+            default as a space with precision by block says, and "dynamic" for others.
 
     Raises:
         CalibrationError: No runner for another device; a precision or runtime that this machine
@@ -90,7 +91,7 @@ def calibrate_together(
     seed: int = 0,
     on_progress: Progress | None = None,
     path: str | Path | None = None,
-    quantisation: str = "dynamic",
+    quantisation: str | None = None,
 ) -> list[MeasuredCostModel]:
     """One calibration for several spaces: all their networks stand in one fit.
 
@@ -110,12 +111,13 @@ def calibrate_together(
     for space in spaces:
         check_space(space)
     check_target(target)
+    for space in spaces:
+        check_precision(space, target)
     if not isinstance(budget_s, int | float) or not budget_s > 0:
         raise BadInputError(f"budget_s must be positive, in seconds, got {budget_s!r}")
     if not spaces or len({space.hash for space in spaces}) != len(spaces):
         raise BadInputError("calibration needs one space or several different ones")
-    if quantisation not in MODES:
-        raise unknown_name("quantisation", quantisation, MODES)
+    quantisation = quantisation_of(spaces, quantisation)
     runner = runner or _local_runner(target)
     parts = _networks(spaces, networks, seed)
     total = sum(len(genes) for genes in parts)
@@ -159,11 +161,19 @@ def random_weights_model(space: SearchSpace, row: Genes, batch_size: int) -> byt
 
 
 def target_model(
-    space: SearchSpace, row: Genes, target: Target, quantisation: str = "dynamic"
+    space: SearchSpace, row: Genes, target: Target, quantisation: str | None = None
 ) -> bytes:
-    """The file that a target times: with random weights, in int8 where its precision is int8."""
+    """The file that a target times: with random weights, in int8 where its precision is int8.
+
+    Where the precision of each block is a choice, the file is mixed as the row says.
+    """
     model = random_weights_model(space, row, target.batch_size)
-    return quantise(model, mode=quantisation) if target.precision == "int8" else model
+    if target.precision != "int8":
+        return model
+    quantiser = Quantiser(model, mode=quantisation_of([space], quantisation))
+    if isinstance(space, WithBlockPrecision):
+        return quantiser.file(quantiser.present(space.fp32_blocks(row)))
+    return quantiser.file()
 
 
 def _local_runner(target: Target) -> Runner:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import Lowering
+from deployment.kernel_precision import in_int8
 from hardware_profiles import MemoryLevel, Profile, Target, with_reference_energy
 
 Values = npt.NDArray[np.float64]
@@ -84,7 +85,30 @@ class Ceiling:
 
     @staticmethod
     def of(target: Target, lowering: Lowering) -> Ceiling:
-        """Computes it from the target's profile."""
+        """Computes it from the target's profile.
+
+        Where the precision of each block is a choice, kernels in fp32 have the ceiling of the
+        same target in fp32.
+
+        Raises:
+            BadInputError: The device has no peak for fp32, and some blocks may be in fp32.
+        """
+        own = Ceiling._of(target, lowering)
+        small = in_int8(lowering.tabulation)
+        if small is None:
+            return own
+        fp32 = Ceiling._of(replace(target, precision="fp32"), lowering)
+        names = ("launch_ms", "compute_ms", "memory_ms", "energy_mj")
+        both = {n: np.where(small, getattr(own, n), getattr(fp32, n)) for n in names}
+        source = own.energy_source
+        if fp32.energy_source != source:
+            source = f"{source}; kernels in fp32: {fp32.energy_source}"
+        missing = (*own.missing, *(m for m in fp32.missing if m not in own.missing))
+        return replace(own, **both, energy_source=source, missing=missing)
+
+    @staticmethod
+    def _of(target: Target, lowering: Lowering) -> Ceiling:
+        """All kernels in the target's own precision."""
         flat = lowering.tabulation.columns
         missing: list[str] = []
         width = BYTES_PER_VALUE[target.precision]

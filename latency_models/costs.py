@@ -12,12 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deployment import KINDS, Bundle, Lowering, Runner, deploy
+from deployment import KINDS, Bundle, Interface, Lowering, Runner, deploy, select_kernels
+from deployment.kernel_precision import in_int8
 from deployment.kernels import RUNTIMES
+from deployment.network_blocks import is_within
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE, Ceiling
 from latency_models.cost_records import Costs, Part, Values, recorded
-from latency_models.inputs import check_probability, check_space, check_target, checked_genes
+from latency_models.inputs import (
+    check_precision,
+    check_probability,
+    check_space,
+    check_target,
+    checked_genes,
+)
 from latency_models.intervals import conformal_quantile
 from latency_models.kernel_features import kind_bits
 from latency_models.kind_extremes import KindCosts
@@ -25,8 +33,8 @@ from latency_models.lookup import JointLookup
 from latency_models.memory import MemoryModel
 from latency_models.on_demand import OnDemand
 from records import unknown_name
-from search_spaces import Architecture, Genes, SearchSpace
-from supernet import Subnet
+from search_spaces import Architecture, Genes, SearchSpace, WithBlockPrecision
+from supernet import ImageData, Subnet
 
 METRICS = ("latency_ms", "energy_mj", "peak_memory_bytes", "flash_bytes")
 
@@ -62,6 +70,9 @@ class CostModel(ABC):
     ) -> None:
         check_space(space)
         check_target(target)
+        check_precision(space, target)
+        if isinstance(space, WithBlockPrecision):
+            self.quantisation = space.quantisation
         self.space = space
         self.target = target
         self.runner = runner
@@ -117,6 +128,13 @@ class CostModel(ABC):
     def unmeasured(self) -> tuple[str, ...]:
         """The metrics that no measurement supports, so that a limit on them proves little."""
         return () if self.ceiling.energy_ratios else ("energy_mj",)
+
+    @property
+    def numerics(self) -> str:
+        """In which numbers the files of an int8 target compute, in words for reports."""
+        if not isinstance(self.space, WithBlockPrecision):
+            return f"{self.quantisation} int8"
+        return f"{self.quantisation} int8 or fp32 by {self.space.by}"
 
     @property
     def runtime_note(self) -> str:
@@ -313,12 +331,16 @@ class CostModel(ABC):
     @property
     def weight_bytes(self) -> npt.NDArray[np.int64]:
         """What the weights of every variant of every kernel take."""
-        columns = self.lowering.tabulation.columns
-        return np.asarray(BYTES_PER_VALUE[self.target.precision] * columns["weight_elements"])
+        table = self.lowering.tabulation
+        small, width = in_int8(table), BYTES_PER_VALUE[self.target.precision]
+        each = width if small is None else np.where(small, width, BYTES_PER_VALUE["fp32"])
+        return np.asarray(each * table.columns["weight_elements"])
 
     @property
     def activation_bytes(self) -> int:
-        """What a value between kernels takes."""
+        """What a value between kernels takes; 4 where some blocks may be in fp32."""
+        if isinstance(self.space, WithBlockPrecision):
+            return BYTES_PER_VALUE["fp32"]
         return BYTES_PER_VALUE[self.target.precision]
 
     def parts(self, row: Genes) -> list[Part]:
@@ -352,24 +374,48 @@ class CostModel(ABC):
         folder: str | Path,
         facts: Mapping[str, Any],
         *,
+        data: ImageData | None = None,
+        seconds: float = 0.0,
         images: torch.Tensor | None = None,
         calibration_images: torch.Tensor | None = None,
     ) -> Bundle:
         """Exports a subnet into a bundle, with what was predicted before it is measured.
 
-        For an int8 target the file is in int8, made as `quantisation` says.
+        For an int8 target the file is in int8, made as `quantisation` says, except for the blocks
+        that the architecture has in fp32.
 
         Args:
             subnet: The network.
             architecture: Its choices.
             folder: A new folder.
             facts: Whatever else belongs on the record (accuracy, weights hash, seeds).
+            data: Gives the images for all that follows, and the test split that the file's
+                accuracy is read on.
+            seconds: How long the fastest kernels are looked for (`select_kernels`); 0 takes the
+                default ones.
             images: Real images for the comparison with torch.
             calibration_images: Training images for static int8.
 
         Raises:
             BadInputError: Static int8 without calibration images.
         """
+        interface, selection = Interface(), None
+        if data is not None:
+            interface = Interface(class_names=data.class_names, normalisation=data.normalisation)
+            images = data.validation.images[:128] if images is None else images
+            if calibration_images is None:
+                calibration_images = data.train.images[:256]
+        if seconds:
+            selection = select_kernels(
+                subnet,
+                self.target,
+                runner=self.runner,
+                validation=None if data is None else data.validation,
+                calibration_images=calibration_images,
+                seconds=seconds,
+                quantisation=self.quantisation,
+                fp32_blocks=self.fp32_blocks(subnet, architecture),
+            )
         return deploy(
             subnet,
             folder,
@@ -382,7 +428,19 @@ class CostModel(ABC):
             images=images,
             quantisation=self.quantisation,
             calibration_images=calibration_images,
+            fp32_blocks=self.fp32_blocks(subnet, architecture),
+            selection=selection,
+            interface=interface,
+            test=None if data is None else data.test,
         )
+
+    def fp32_blocks(self, subnet: Subnet, architecture: Architecture) -> tuple[str, ...]:
+        """The stages or blocks of a network that stay in fp32 in an int8 target's file."""
+        if not isinstance(self.space, WithBlockPrecision):
+            return ()
+        names = [layer.name for layer in subnet.graph.layers]
+        chosen = self.space.fp32_blocks(self.space.encode(architecture))
+        return tuple(b for b in chosen if any(is_within(name, b) for name in names))
 
     def record(self, genes: Genes) -> dict[str, Any]:
         """The costs of one architecture as JSON-ready values with their sources."""

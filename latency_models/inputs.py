@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from deployment.quantised import MODES
 from hardware_profiles import Target
-from records import BadInputError
-from search_spaces import Genes, SearchSpace
+from records import BadInputError, unknown_name
+from search_spaces import Genes, SearchSpace, WithBlockPrecision
 
 
 def check_space(space: object) -> None:
@@ -33,6 +36,38 @@ def check_target(target: object) -> None:
             "a Target is needed, such as local_target() or "
             f"Target(profile=device('raspberry-pi-4')), got {target!r}"
         )
+
+
+def check_precision(space: SearchSpace, target: Target) -> None:
+    """Refuses precision by block on a target that does not run int8 files.
+
+    Raises:
+        BadInputError: Says what to change.
+    """
+    if isinstance(space, WithBlockPrecision) and target.precision != "int8":
+        raise BadInputError(
+            f"{space.name} chooses between int8 and fp32 and {target.name!r} runs "
+            f"{target.precision}: give the target precision='int8', or search the base"
+        )
+
+
+def quantisation_of(spaces: Sequence[SearchSpace], given: str | None) -> str:
+    """How the int8 files of spaces are made: as given, as their precisions say, or dynamic.
+
+    Raises:
+        UnknownNameError: Another way.
+        BadInputError: A space that says otherwise.
+    """
+    if given is not None and given not in MODES:
+        raise unknown_name("quantisation", given, MODES)
+    said = {s.quantisation for s in spaces if isinstance(s, WithBlockPrecision)}
+    found = given or next(iter(sorted(said)), "dynamic")
+    if said - {found}:
+        raise BadInputError(
+            f"quantisation={found!r}, but a space with precision by block says "
+            f"{', '.join(sorted(said))}; leave it out, or make the space with the other"
+        )
+    return found
 
 
 def checked_genes(space: SearchSpace, genes: npt.ArrayLike) -> Genes:

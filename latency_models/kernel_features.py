@@ -11,6 +11,10 @@ exists once for each kind of kernel that it is listed for:
   this is most of a convolution's time;
 - for attention the scores, the heads, and the rows of the softmax.
 
+Where the precision of each block is a choice (`search_spaces.WithBlockPrecision`), a kernel in 8
+bits has columns of its own, so that its time and that of bringing its values into 8 bits and back
+are fitted apart from those in fp32.
+
 The widths of groups are those of `SconvKernel*.asm` in onnxruntime's MLAS; where another runtime
 or processor cuts otherwise the fit gives these features little weight.
 """
@@ -25,6 +29,7 @@ import numpy.typing as npt
 
 from deployment import KINDS, Lowering
 from deployment.kernel_descriptions import DescribedLowering
+from deployment.kernel_precision import INT8_KINDS, in_int8
 
 Values = npt.NDArray[np.float64]
 Columns = Mapping[str, Values]
@@ -91,19 +96,48 @@ FEATURES = (
 COLUMNS = tuple((kind, feature) for kind in KINDS for feature in FEATURES if kind in feature.kinds)
 """A column of the fit for each kind and each of its features."""
 
+INT8_COLUMNS = tuple((kind, feature) for kind, feature in COLUMNS if kind in INT8_KINDS)
+"""Those of kernels in 8 bits, behind the others, where precision is a choice."""
+
+
+def columns_of(lowering: DescribedLowering) -> int:
+    """How many columns the features of a lowering have."""
+    is_mixed = in_int8(lowering.tabulation) is not None
+    return len(COLUMNS) + (len(INT8_COLUMNS) if is_mixed else 0)
+
+
+def column_of_kind(lowering: DescribedLowering) -> npt.NDArray[np.intp]:
+    """For every variant the column that counts kernels of its kind and precision."""
+    names = [(kind, feature.name) for kind, feature in COLUMNS]
+    first = np.array([names.index((kind, "active")) for kind in KINDS])
+    kinds = lowering.tabulation.columns["kind"]
+    found = first[kinds]
+    small = in_int8(lowering.tabulation)
+    if small is not None:
+        names = [(kind, feature.name) for kind, feature in INT8_COLUMNS]
+        places = [
+            len(COLUMNS) + names.index((kind, "active")) if kind in INT8_KINDS else 0
+            for kind in KINDS
+        ]
+        found = np.where(small, np.array(places)[kinds], found)
+    return np.asarray(found)
+
 
 def kernel_features(lowering: DescribedLowering) -> Values:
-    """The features of every variant of every kernel, an array `variants x len(COLUMNS)`.
+    """The features of every variant of every kernel, an array `variants x columns_of(lowering)`.
 
-    Those of other kinds and of absent kernels are 0.
+    Those of other kinds and precisions and of absent kernels are 0.
     """
     flat = {name: np.asarray(c, np.float64) for name, c in lowering.tabulation.columns.items()}
     flat["batch"] = np.full(lowering.tabulation.variants, float(lowering.batch_size))
     there = flat["active"] > 0
-    found = np.zeros((lowering.tabulation.variants, len(COLUMNS)))
+    found = np.zeros((lowering.tabulation.variants, columns_of(lowering)))
+    small = in_int8(lowering.tabulation)
+    is_small = np.zeros(len(there), bool) if small is None else small
     values = {feature.name: np.where(there, feature.value(flat), 0.0) for feature in FEATURES}
-    for place, (kind, feature) in enumerate(COLUMNS):
-        mine = there & (flat["kind"] == KINDS.index(kind))
+    every = [*((one, False) for one in COLUMNS), *((one, True) for one in INT8_COLUMNS)]
+    for place, ((kind, feature), in_8_bits) in enumerate(every[: found.shape[1]]):
+        mine = there & (flat["kind"] == KINDS.index(kind)) & (is_small == in_8_bits)
         if mine.any():
             found[mine, place] = values[feature.name][mine]
     return found

@@ -37,7 +37,12 @@ from scipy.optimize import nnls
 
 from deployment import KINDS
 from deployment.kernel_descriptions import DescribedLowering
-from latency_models.kernel_features import COLUMNS, kernel_features, kind_bits
+from latency_models.kernel_features import (
+    column_of_kind,
+    columns_of,
+    kernel_features,
+    kind_bits,
+)
 from records import BadInputError
 from search_spaces import Genes, SearchSpace
 
@@ -87,7 +92,7 @@ class Measurements:
         """A row a network: 1, the summed features of its kernels, and which kinds occur."""
         codes = self.lowering.tabulation.codes(self.genes)
         features = kernel_features(self.lowering)
-        summed = np.zeros((len(self.genes), len(COLUMNS)))
+        summed = np.zeros((len(self.genes), features.shape[1]))
         for row_codes in codes:
             summed += features[row_codes]
         bits = np.bitwise_or.reduce(kind_bits(self.lowering)[codes], axis=0)
@@ -112,6 +117,12 @@ class KernelFit:
             raise BadInputError(
                 f"a fit needs at least {MIN_NETWORKS} networks, got {self.networks}"
             )
+        if len({columns_of(m.lowering) for m in self.measurements}) > 1:
+            raise BadInputError(
+                "spaces with and without precision by block share no fit: without it all kernels "
+                "of an int8 file are taken for one precision; calibrate them apart"
+            )
+        self._columns = columns_of(self.measurements[0].lowering)
 
     @cached_property
     def _design(self) -> Values:
@@ -133,16 +144,16 @@ class KernelFit:
     @property
     def first_ms(self) -> Values:
         """What the first kernel of each kind costs more than the next, length `len(KINDS)`."""
-        return np.asarray(self._weights[1 + len(COLUMNS) :])
+        return np.asarray(self._weights[1 + self._columns :])
 
-    @cached_property
-    def seen(self) -> npt.NDArray[np.bool_]:
-        """Which kinds of kernels occur in the timed networks."""
-        return np.asarray(self._design[:, 1 + len(COLUMNS) :].any(axis=0))
+    def is_seen(self, lowering: DescribedLowering) -> npt.NDArray[np.bool_]:
+        """For every variant whether its kind, in its precision, occurs in the timed networks."""
+        timed = np.asarray(self._design[:, 1 : 1 + self._columns].any(axis=0))
+        return np.asarray(timed[column_of_kind(lowering)])
 
     def kernel_ms(self, lowering: DescribedLowering) -> Values:
         """The latency of every variant of every kernel; 0 for kinds that were not seen."""
-        return np.asarray(kernel_features(lowering) @ self._weights[1 : 1 + len(COLUMNS)])
+        return np.asarray(kernel_features(lowering) @ self._weights[1 : 1 + self._columns])
 
     @cached_property
     def is_left_out(self) -> tuple[npt.NDArray[np.bool_], ...]:

@@ -18,17 +18,16 @@ import numpy.typing as npt
 
 from deployment import KINDS, Runner, Timing
 from deployment.kernel_descriptions import DescribedLowering
-from deployment.quantised import DYNAMIC_KINDS, MODES
+from deployment.quantised import DYNAMIC_KINDS
 from hardware_profiles import Target
 from latency_models.cost_records import Values
 from latency_models.costs import CostModel, channel_block
-from latency_models.inputs import check_space, check_target, measured_values
+from latency_models.inputs import check_space, check_target, measured_values, quantisation_of
 from latency_models.intervals import ratios_for
 from latency_models.kernel_fit import FOLDS, MIN_NETWORKS, KernelFit, Measurements
 from latency_models.measurement_files import FORMAT, read_measurements, write_measurements
 from latency_models.quality import LatencyQuality, latency_quality
-from records import unknown_name
-from search_spaces import Genes, SearchSpace
+from search_spaces import Genes, SearchSpace, WithBlockPrecision
 
 __all__ = ["FOLDS", "FORMAT", "MIN_NETWORKS", "MeasuredCostModel"]
 
@@ -46,7 +45,8 @@ class MeasuredCostModel(CostModel):
         runner: Times exported files on the target.
         others: Networks of other spaces that were timed on the same target.
         quantisation: How the files were made where the target's precision is int8, "dynamic" or
-            "static" (`deployment.quantised`).
+            "static" (`deployment.quantised`); by default as a space with precision by block says,
+            and "dynamic" for others.
         lowering: The space lowered for the target, where it is at hand.
 
     Raises:
@@ -64,13 +64,12 @@ class MeasuredCostModel(CostModel):
         runner: Runner | None = None,
         *,
         others: Sequence[Measurements] = (),
-        quantisation: str = "dynamic",
+        quantisation: str | None = None,
         lowering: DescribedLowering | None = None,
     ) -> None:
-        if quantisation not in MODES:
-            raise unknown_name("quantisation", quantisation, MODES)
         check_space(space)
         check_target(target)
+        quantisation = quantisation_of([space], quantisation)
         super().__init__(space, target, runner, lowering or lowered(space, target))
         self.timings: tuple[Timing, ...] = ()  # raw, where `calibrate` took them
         self.quantisation = quantisation
@@ -104,7 +103,7 @@ class MeasuredCostModel(CostModel):
     @property
     def _is_unseen(self) -> npt.NDArray[np.bool_]:
         flat = self.lowering.tabulation.columns
-        return np.asarray(~self.fit.seen[flat["kind"]] & (flat["active"] > 0))
+        return np.asarray(~self.fit.is_seen(self.lowering) & (flat["active"] > 0))
 
     @cached_property
     def origin(self) -> npt.NDArray[np.int8]:
@@ -132,14 +131,14 @@ class MeasuredCostModel(CostModel):
             f"predicted: fitted to {len(self.genes)} networks timed on {self.target.name}, "
             + (f"and {shared} of other spaces, " if shared else "")
             + f"cross-validated error {self.quality.mape:.1%}"
-            + (f"; {self.quantisation} int8" if self.target.precision == "int8" else "")
+            + (f"; {self.numerics}" if self.target.precision == "int8" else "")
             + self.runtime_note
         )
 
     @property
     def weight_bytes(self) -> npt.NDArray[np.int64]:
         """What weights take; dynamic int8 keeps those of all but linear maps in fp32."""
-        if not self._is_dynamic:
+        if not self._is_dynamic or isinstance(self.space, WithBlockPrecision):
             return super().weight_bytes
         columns = self.lowering.tabulation.columns
         whole = np.isin(columns["kind"], [KINDS.index(kind) for kind in DYNAMIC_KINDS])

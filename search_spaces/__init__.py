@@ -10,6 +10,8 @@ from search_spaces.band import (
     sample_in_band,
 )
 from search_spaces.band_search import FoundInBand, search_in_band
+from search_spaces.block_names import block_of, stage_of
+from search_spaces.block_precision import WithBlockPrecision
 from search_spaces.choice import Choice
 from search_spaces.cnn import CNNSpace, ConvStage
 from search_spaces.expression import Dim, Expression
@@ -58,9 +60,11 @@ __all__ = [
     "Tabulation",
     "Tensor",
     "ViTSpace",
+    "WithBlockPrecision",
     "WithPlatform",
     "WithPrecision",
     "WithRecipe",
+    "block_of",
     "count_in_band",
     "distribution",
     "layer_values",
@@ -71,6 +75,7 @@ __all__ = [
     "prune_layers",
     "sample_in_band",
     "search_in_band",
+    "stage_of",
     "standard_space",
     "tabulate",
 ]

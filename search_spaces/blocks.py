@@ -10,6 +10,7 @@ from search_spaces.expression import (
     Condition,
     Dim,
     Expression,
+    both,
     is_equal,
     make_divisible,
     negate,
@@ -80,6 +81,58 @@ def conv_norm_act(
     """Convolution, batch normalisation, and an activation unless it is None."""
     x = net.batch_norm(net.conv2d(x, channels, kernel=kernel, stride=stride, groups=groups))
     return x if activation is None else net.activation(x, activation)
+
+
+def rep_conv(
+    net: NetworkBuilder,
+    x: Tensor,
+    channels: Dim,
+    *,
+    kernel: Dim,
+    stride: Dim = 1,
+    groups: Dim = 1,
+    identity: Condition | None = None,
+    activation: str | Expression | None = "relu",
+) -> Tensor:
+    """A convolution that trains as a sum of branches and runs as one (re-parameterisation).
+
+    The branches are a `kernel x kernel` convolution and a 1x1 convolution, each with its norm,
+    and, where the shape is kept, a norm of the input itself. The sum is one convolution with other
+    weights, `supernet.reparameterise` finds them, and exported files have that one. The layer
+    table counts what is trained, all branches; the kernel table counts what runs.
+
+    Args:
+        net: The network.
+        x: A feature map.
+        channels: Of the output.
+        kernel: Of the wide branch, odd.
+        stride: Of both convolutions.
+        groups: Of both convolutions.
+        identity: Where the input's own norm is a branch; None for wherever stride is 1 and the
+            channels stay.
+        activation: Behind the sum, unless it is None.
+
+    Raises:
+        BadInputError: An even kernel, whose output would have another size than the 1x1 branch's.
+
+    References:
+        Ding et al., RepVGG: Making VGG-style ConvNets Great Again, CVPR 2021, arXiv 2101.03697.
+    """
+    net.require(is_equal(kernel - (kernel // 2) * 2, 1), "rep_conv would have an even kernel")
+    if identity is None:
+        identity = both(is_equal(stride, 1), is_equal(channels, x.channels))
+    with net.scope("wide"):
+        y = conv_norm_act(
+            net, x, channels, kernel=kernel, stride=stride, groups=groups, activation=None
+        )
+    with net.scope("point"):
+        point = conv_norm_act(
+            net, x, channels, kernel=1, stride=stride, groups=groups, activation=None
+        )
+    y = net.add(y, point, name="sum")
+    with net.scope("identity"), net.when(identity):
+        y = net.add(y, net.batch_norm(x), name="sum")
+    return y if activation is None else net.activation(y, activation)
 
 
 def squeeze_excite(

@@ -5,9 +5,9 @@ has the scope `numerics`: layers may not read it, it may not switch on a choice 
 architecture, and accuracy belongs to a row of genes with its precision. The same network in int8
 and in fp32 is two rows, and is measured twice.
 
-One precision holds for the whole network. Precision by block can be declared,
-`net.choice("precision", ("int8", "fp32"), scope="numerics")` inside the block's scope, and is
-searched like any choice, but no cost model or file of ours reads it: bring an evaluator and costs.
+One precision holds for the whole network; `search_spaces.block_precision` is the same by stage or
+block. A space may also declare such a choice itself, `net.choice("precision", ("int8", "fp32"),
+scope="numerics")`; it is searched like any other, and evaluator and costs are then yours to bring.
 """
 
 from __future__ import annotations

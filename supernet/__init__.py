@@ -28,12 +28,15 @@ from supernet.data import ImageData, Split
 from supernet.elastic import ElasticPrimitive
 from supernet.evaluation import SupernetEvaluator, accuracy, standard_error
 from supernet.expected_sum import ExpectedSum
+from supernet.fake_quantisation import FakeQuantised, Int8Scheme
+from supernet.fine_tuning import FineTuned, FineTuningRecord, fine_tune, fine_tuning_recipe
 from supernet.from_module import ModuleSpace, elastic_space, elastic_supernet, load_module
 from supernet.initialise import zero_residual_branches
 from supernet.network import Statistics
 from supernet.on_ray import RayGroup, RayTrainingError, train_on_ray
 from supernet.own_primitive import add_primitive
 from supernet.pretrained import LoadReport, load_pretrained
+from supernet.reparameterisation import reparameterise
 from supernet.subnet import Subnet
 from supernet.supernet import Supernet
 from supernet.threads import intra_op_threads
@@ -48,7 +51,11 @@ __all__ = [
     "ChoiceStep",
     "ElasticPrimitive",
     "ExpectedSum",
+    "FakeQuantised",
+    "FineTuned",
+    "FineTuningRecord",
     "ImageData",
+    "Int8Scheme",
     "LoadReport",
     "ModuleSpace",
     "RayGroup",
@@ -70,12 +77,15 @@ __all__ = [
     "channel_importance",
     "elastic_space",
     "elastic_supernet",
+    "fine_tune",
+    "fine_tuning_recipe",
     "intra_op_threads",
     "learn_distribution",
     "load_module",
     "load_pretrained",
     "load_supernet",
     "permute_channels",
+    "reparameterise",
     "save_supernet",
     "sort_channels",
     "standard_error",

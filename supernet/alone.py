@@ -58,7 +58,7 @@ def train_alone(
         BadInputError: Data that do not fit the network; no epochs; a checkpoint of another run.
         TrainingError: Many steps in a row went wrong, also from weights that were good before.
     """
-    _check(graph, data)
+    check_fits(graph, data)
     recipe = recipe or Recipe()
     layers = [(layer.name, layer.operator, [layer]) for layer in graph.layers[1:]]
     network = ElasticNetwork(layers, seed=seed)
@@ -72,7 +72,7 @@ def train_alone(
     return network.extract_graph(graph, network.recalibrate_graph(graph, calibration(data)))
 
 
-def _check(graph: Graph, data: ImageData) -> None:
+def check_fits(graph: Graph, data: ImageData) -> None:
     """Refuses data of another image size, channel or class count than the network's."""
     first, last = graph.layers[0], graph.layers[-1]
     made_for = (first.channels, first.height, first.width, last.channels)

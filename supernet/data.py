@@ -41,6 +41,23 @@ class Split:
         return len(self.labels)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalisation:
+    """How pixels became tensors: a border, `(x - mean) / deviation`, and another size.
+
+    Attributes:
+        mean: Of each channel over the training images, white being 1.
+        deviation: Of each channel, likewise.
+        source_size: Height and width of the images before.
+        border: Black rows above and below, and as many columns left and right.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    source_size: tuple[int, int]
+    border: tuple[int, int] = (0, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageData:
     """A dataset in three splits.
@@ -52,6 +69,8 @@ class ImageData:
         name: How files and reports name it.
         flip: Whether a mirrored image is of the same class.
         class_names: The names of the classes, their number is the number of classes.
+        normalisation: How the images became tensors, where they were loaded; None for tensors
+            given as they are.
     """
 
     name: str
@@ -60,6 +79,7 @@ class ImageData:
     test: Split
     class_names: tuple[str, ...]
     flip: bool = False
+    normalisation: Normalisation | None = None
 
     def __post_init__(self) -> None:
         shapes = {tuple(s.images.shape[1:]) for s in (self.train, self.validation, self.test)}

@@ -24,7 +24,7 @@ def attention(x: Tensor, weight: Tensor, bias: Tensor, layer: Layer) -> Tensor:
     Returns:
         `n x tokens x (heads * v_dim)`, heads side by side.
     """
-    n = len(x)
+    n = x.shape[0]  # `len` would be a constant to torch's exporter
     qk, v = layer.heads * layer.qk_dim, layer.heads * layer.v_dim
     parts = torch.split(F.linear(x, weight, bias), [qk, qk, v], dim=-1)
     if layer.window:
@@ -50,7 +50,7 @@ def _windows(x: Tensor, layer: Layer) -> Tensor:
     """Tokens `n x HW x C` as windows `(n * windows) x w^2 x C`."""
     w, channels = layer.window, x.shape[2]
     rows, columns = layer.height // w, layer.width // w
-    x = x.reshape(len(x), rows, w, columns, w, channels).transpose(2, 3)
+    x = x.reshape(x.shape[0], rows, w, columns, w, channels).transpose(2, 3)
     return x.reshape(-1, w * w, channels)
 
 

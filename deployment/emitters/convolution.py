@@ -24,7 +24,7 @@ def conv2d(e: Emission, layer: Layer, after: Sequence[Layer] = ()) -> Value:
     if bias is None:
         bias = np.zeros(layer.channels, np.float32)
     inputs = [
-        e.input(layer).name,
+        e.source(layer).name,
         e.constant(f"{layer.name}.weight", weight),
         e.constant(f"{layer.name}.bias", bias),
     ]
@@ -49,9 +49,9 @@ def _is_blocked(layer: Layer) -> bool:
 
 
 def batch_norm(e: Emission, layer: Layer) -> Value:
-    """A batch norm that could not be folded."""
+    """A batch norm that could not be folded, or is left to the runtime."""
     own = e.weights(layer)
-    x = e.input(layer)
+    x = e.source(layer)
     inputs = [x.name] + [
         e.constant(f"{layer.name}.{key}", own[key])
         for key in ("weight", "bias", "running_mean", "running_var")
@@ -70,4 +70,4 @@ def scale(e: Emission, layer: Layer) -> Value:
         factors = factors.reshape(1, -1, 1, 1)
     weight = e.constant(f"{layer.name}.weight", factors)
     name = e.node("Mul", [x.name, weight], layer.name)
-    return Value(name, x.is_map, is_blocked=x.is_blocked)
+    return Value(name, x.is_map, is_blocked=x.is_blocked, is_sequence=x.is_sequence)

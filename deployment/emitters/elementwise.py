@@ -17,9 +17,11 @@ def activation(e: Emission, layer: Layer) -> Value:
     x = e.peek(layer)[0]
     if x.is_zero and kind in KEEP_ZERO:
         return x
-    x = e.input(layer)
+    x = e.source(layer)
     name = layer.name
     match kind:
+        case "gelu" if e.forms.gelu == "tanh":
+            y = e.node("Gelu", [x.name], name, approximate="tanh")
         case "relu" | "gelu" | "sigmoid" | "hardswish":
             operator = {"hardswish": "HardSwish"}.get(kind, kind.capitalize())
             y = e.node(operator, [x.name], name)
@@ -31,7 +33,7 @@ def activation(e: Emission, layer: Layer) -> Value:
         case "silu":
             gate = e.node("Sigmoid", [x.name], f"{name}.gate")
             y = e.node("Mul", [x.name, gate], name)
-    return Value(y, x.is_map, is_blocked=x.is_blocked)
+    return Value(y, x.is_map, is_blocked=x.is_blocked, is_sequence=x.is_sequence)
 
 
 def add(e: Emission, layer: Layer) -> Value:
@@ -39,8 +41,10 @@ def add(e: Emission, layer: Layer) -> Value:
     first, second = e.peek(layer)
     if first.is_zero or second.is_zero:
         return second if first.is_zero else first
+    first, second = _of_one_form(e, layer)
     name = e.node("Add", [first.name, second.name], layer.name)
-    return Value(name, first.is_map, is_blocked=first.is_blocked and second.is_blocked)
+    is_blocked = first.is_blocked and second.is_blocked
+    return Value(name, first.is_map, is_blocked, is_sequence=first.is_sequence)
 
 
 def multiply(e: Emission, layer: Layer) -> Value:
@@ -48,12 +52,13 @@ def multiply(e: Emission, layer: Layer) -> Value:
 
     A product of tensors of different shapes would leave onnxruntime's blocks of channels. So the
     gate is enlarged to the map's size first, where both are in blocks: that costs less than going
-    back and forth (7-10 % of a network with many gates).
+    back and forth (7-10 % of a network with many gates). In a file for any number of images
+    onnxruntime cannot tell that the sizes are equal, and the blocks are left all the same.
     """
     x, gate = e.peek(layer)
     if x.is_zero or gate.is_zero:
         return Value("", is_map=True, is_zero=True)
-    is_blocked = x.is_blocked and gate.is_blocked
+    is_blocked = x.is_blocked and gate.is_blocked and not e.is_dynamic
     wide = gate.name
     if is_blocked and layer.tokens > 1:
         sizes = [1, 1, layer.height, layer.width]
@@ -71,14 +76,27 @@ def multiply(e: Emission, layer: Layer) -> Value:
 
 def zeros(e: Emission, layer: Layer) -> Value:
     """Zeros, which are only written where something cannot do without them."""
-    return Value("", e.peek(layer)[0].is_map, is_zero=True)
+    x = e.peek(layer)[0]
+    return Value("", x.is_map, is_zero=True, is_sequence=x.is_sequence and not x.is_map)
 
 
 def concat(e: Emission, layer: Layer) -> Value:
     """Maps, tokens or vectors side by side along the channels."""
     values = e.peek(layer)
-    if all(value.is_zero for value in values):
-        return Value("", values[0].is_map, is_zero=True)
-    inputs = [e.input(layer, place).name for place in range(len(layer.inputs))]
     is_blocked = all(value.is_blocked for value in values)
-    return Value(e.node("Concat", inputs, layer.name, axis=1), values[0].is_map, is_blocked)
+    if all(value.is_zero for value in values):
+        return zeros(e, layer)
+    values = _of_one_form(e, layer)
+    is_sequence = values[0].is_sequence
+    axis = 2 if is_sequence and not values[0].is_map else 1
+    name = e.node("Concat", [value.name for value in values], layer.name, axis=axis)
+    return Value(name, values[0].is_map, is_blocked, is_sequence=is_sequence)
+
+
+def _of_one_form(e: Emission, layer: Layer) -> list[Value]:
+    """All that a layer reads; tokens as sequences if all of them are."""
+    places = range(len(layer.inputs))
+    values = [e.source(layer, place) for place in places]
+    if all(value.is_sequence for value in values):
+        return values
+    return [e.input(layer, place) for place in places]

@@ -36,10 +36,12 @@ def max_pool(e: Emission, layer: Layer) -> Value:
 
 
 def squeeze(e: Emission, layer: Layer) -> Value:
-    """The mean over a map, kept as a map of one position in the layout of convolutions."""
+    """The mean over a map, kept as a map of one position; a pooling stays in blocks."""
     x = e.peek(layer)[0]
     if x.is_zero:
         return x
+    if e.forms.mean == "reduce":
+        return Value(_mean(e, x, layer, (2, 3), keepdims=1), is_map=True)
     return Value(
         e.node("GlobalAveragePool", [x.name], layer.name), is_map=True, is_blocked=x.is_blocked
     )
@@ -50,12 +52,22 @@ def global_pool(e: Emission, layer: Layer) -> Value:
     x = e.peek(layer)[0]
     if x.is_zero:
         return Value("", is_map=False, is_zero=True)
-    if x.is_map:
+    if x.is_map and e.forms.mean == "pool":
         mean = e.node("GlobalAveragePool", [x.name], f"{layer.name}.mean")
         return Value(e.node("Flatten", [mean], layer.name), is_map=False)
-    tokens = e.reshape(x.name, [e.batch_size, -1, layer.channels], f"{layer.name}.split")
-    axis = e.constant(f"{layer.name}.axis", [1], int)
-    return Value(e.node("ReduceMean", [tokens, axis], layer.name, keepdims=0), is_map=False)
+    if x.is_map:
+        return Value(_mean(e, x, layer, (2, 3), keepdims=0), is_map=False)
+    if not x.is_sequence:
+        tokens = layer.in_height * layer.in_width if e.is_dynamic else -1
+        sizes = [e.batch_size, tokens, layer.channels]
+        x = Value(e.reshape(x.name, sizes, f"{layer.name}.split"), is_map=False)
+    return Value(_mean(e, x, layer, (1,), keepdims=0), is_map=False)
+
+
+def _mean(e: Emission, x: Value, layer: Layer, axes: tuple[int, ...], keepdims: int) -> str:
+    name = f"{layer.name}.{'axis' if len(axes) == 1 else 'axes'}"
+    inputs = [x.name, e.constant(name, axes, int)]
+    return e.node("ReduceMean", inputs, layer.name, keepdims=keepdims)
 
 
 def resize(e: Emission, layer: Layer) -> Value:

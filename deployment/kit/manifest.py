@@ -18,6 +18,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment.kit import measure
+from deployment.providers import must_take_all, session_providers
+from deployment.session_settings import SessionSettings
 from records import (
     BadInputError,
     content_hash,
@@ -79,12 +81,14 @@ class KitModel:
         space: Its space, a place in the kit's list of spaces; None for a file from elsewhere.
         genes: Its genes there.
         macs: Its multiply-accumulates an image.
+        settings: How it is opened; as the kit says, and the defaults, where None.
     """
 
     data: bytes
     space: int | None = None
     genes: tuple[int, ...] = ()
     macs: int = 0
+    settings: SessionSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +124,7 @@ def write_kit(kit: Kit, folder: str | Path) -> dict[str, Any]:
     """Writes a kit's folder, whole or not at all; returns its manifest.
 
     The network in the middle by multiply-accumulates becomes the reference, which is timed before
-    and after every round.
+    and after every round; one whose threads spin only where all do.
 
     Args:
         kit: What it holds.
@@ -135,16 +139,7 @@ def write_kit(kit: Kit, folder: str | Path) -> dict[str, Any]:
         for index, model in enumerate(kit.models):
             name = f"models/{index:03d}.onnx"
             write_bytes(new / name, model.data)
-            models.append(
-                {
-                    "file": name,
-                    "sha256": _sha256(model.data),
-                    "space": model.space,
-                    "genes": list(model.genes),
-                    "macs": model.macs,
-                }
-            )
-        order = sorted(range(len(models)), key=lambda i: kit.models[i].macs)
+            models.append(_entry(model, name, kit.threads))
         manifest: dict[str, Any] = {
             "format": measure.FORMAT,
             "versions": versions(),
@@ -153,7 +148,7 @@ def write_kit(kit: Kit, folder: str | Path) -> dict[str, Any]:
             "batch_size": kit.batch_size,
             "spaces": [dict(space) for space in kit.spaces],
             "models": models,
-            "reference": models[order[len(order) // 2]]["file"],
+            "reference": models[_reference(kit)]["file"],
             "probes": list(_write_probes(new)) if kit.probes else [],
         }
         manifest["id"] = manifest_id(manifest)
@@ -161,6 +156,49 @@ def write_kit(kit: Kit, folder: str | Path) -> dict[str, Any]:
         write_bytes(new / "measure.py", Path(measure.__file__).read_bytes())
         write_text(new / "README.md", README.format(rounds=kit.protocol.rounds))
     return manifest
+
+
+def _entry(model: KitModel, file: str, threads: int) -> dict[str, Any]:
+    """What the manifest says of a network; of its settings only where it has its own."""
+    entry: dict[str, Any] = {
+        "file": file,
+        "sha256": _sha256(model.data),
+        "space": model.space,
+        "genes": list(model.genes),
+        "macs": model.macs,
+    }
+    if model.settings is not None:
+        entry["settings"] = opening(model.settings, threads)
+    return entry
+
+
+def opening(settings: SessionSettings, threads: int = 1) -> dict[str, Any]:
+    """Settings as the script on the device takes them, with onnxruntime's names of providers.
+
+    Args:
+        settings: How a network is opened.
+        threads: Those of the target, where the settings do not say.
+    """
+    own = settings.threads_of(threads)
+    providers = session_providers(settings.provider, settings.provider_options, own)
+    return {
+        "optimisation": settings.optimisation,
+        "threads": settings.threads,
+        "spinning": settings.spinning,
+        "arena": settings.arena,
+        "memory_pattern": settings.memory_pattern,
+        "providers": [[name, options] for name, options in providers],
+        "must_take_all": must_take_all(settings.provider),
+    }
+
+
+def _reference(kit: Kit) -> int:
+    """The place of the network in the middle, among those that stay open if there are any."""
+    places = range(len(kit.models))
+    each = [model.settings or SessionSettings() for model in kit.models]
+    calm = [i for i in places if not each[i].must_be_alone(kit.threads)]
+    order = sorted(calm or places, key=lambda i: kit.models[i].macs)
+    return order[len(order) // 2]
 
 
 def manifest_id(manifest: Mapping[str, Any]) -> str:

@@ -11,7 +11,9 @@ every round, so that an interruption loses one round at most.
 All networks are timed in shuffled round-robin, so that drift and load fall on all alike, between
 visits to a reference network. A visit is one run that is not timed and a few that are; a visit
 during which the process was mostly off the processor is repeated. Threads do not spin between
-runs: with several files open, spinning makes each read two to three times too slow.
+runs: with several files open, spinning makes each read two to three times too slow. A network
+that the manifest wants opened otherwise is; where its threads spin, it is opened for its visit
+alone and closed after it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import platform
 import random
 import signal
 import sys
+import tempfile
 import time
 from typing import Any, Callable  # noqa: UP035 (Python 3.8)
 
@@ -39,6 +42,9 @@ ROUNDS = 7
 
 RUNS = 3
 """Timed runs a visit, after one that is not timed."""
+
+WARM_RUNS = 3
+"""Further runs that are not timed, of a network that is opened for its visit alone."""
 
 MAX_ROUNDS = 100
 """Rounds that a minimum time is filled with at most; pauses fill the rest."""
@@ -56,6 +62,16 @@ BAD = 2
 """Exit code of what running again does not mend: a damaged kit, a wrong option, no onnxruntime."""
 
 INTERRUPTED = 130
+
+OPENING = {"optimisation": "all", "spinning": False, "arena": True, "memory_pattern": True}
+"""How a network is opened where the manifest does not say: as onnxruntime does best with many."""
+
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 
 KEYS = ("protocol", "batch_size", "threads", "reference", "models", "probes")
 """What a kit's manifest must have."""
@@ -237,33 +253,63 @@ def locked(folder: str) -> Any:
 class Network:
     """One file: opened, run, timed."""
 
-    def __init__(self, path: str, settings: dict[str, Any], keep_open: bool = True) -> None:
+    def __init__(
+        self, path: str, settings: dict[str, Any], keep_open: bool = True, own: Any = None
+    ) -> None:
+        given = {key: value for key, value in (own or {}).items() if value is not None}
         self.path = path
-        self.threads = settings["threads"]
-        self.provider = settings["provider"]
-        self.keep_open = keep_open
+        self.how = dict(OPENING, **given)
+        self.threads = self.how.get("threads", settings["threads"])
+        self.providers = self.how.get("providers", [[settings["provider"], {}]])
+        self.provider = self.providers[0][0]
+        self.is_alone = self.how["spinning"] and self.threads > 1
+        self.keep_open = keep_open and not self.is_alone
         self.session: Any = None
         self.feed: Any = None
 
-    def open(self) -> tuple[float, float]:
-        """Opens the session; the seconds that it took, and those of the first run."""
-        import numpy
+    def options(self) -> Any:
+        """The session's options, as hwnas itself sets them."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        level = LEVELS[self.how["optimisation"]]
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.enable_cpu_mem_arena = self.how["arena"]
+        options.enable_mem_pattern = self.how["memory_pattern"]
+        spinning = "1" if self.how["spinning"] else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+        if self.how.get("must_take_all"):
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.log_severity_level = 3
-        name = os.path.basename(self.path)
+        return options
+
+    def open(self) -> tuple[float, float]:
+        """Opens the session; the seconds that it took, and those of the first run."""
+        import onnxruntime
+
+        options, name = self.options(), os.path.basename(self.path)
+        present = onnxruntime.get_available_providers()
+        if self.provider not in present:
+            raise RefusedError(
+                f"onnxruntime {onnxruntime.__version__} has no {self.provider} here, it has: "
+                + ", ".join(present)
+            )
         start = time.perf_counter()
         try:
             self.session = onnxruntime.InferenceSession(
-                self.path, options, providers=[self.provider]
+                self.path,
+                options,
+                providers=[(provider, given) for provider, given in self.providers],
+                enable_fallback=0,
             )
         except Exception as error:
+            left = self.operators_left()
+            if left:
+                said = f"{self.provider} refuses operators of {name}: {left}"
+                raise RefusedError(said) from error
             raise RefusedError(
                 f"onnxruntime {onnxruntime.__version__} cannot open {name} (1.17 or newer is "
                 f"needed): {error}"
@@ -274,11 +320,36 @@ class Network:
             raise RefusedError(f"{self.provider} is not used here, only {used}")
         entry = self.session.get_inputs()[0]
         if self.feed is None:
-            values = numpy.random.RandomState(0).standard_normal(entry.shape)
-            self.feed = {entry.name: values.astype(numpy.float32)}
+            self.feed = {entry.name: random_values(entry.type, entry.shape)}
         start = time.perf_counter()
         self.run()
         return opened, time.perf_counter() - start
+
+    def operators_left(self) -> str:
+        """Operators that a provider that must take all leaves to the processor; "" for none."""
+        import onnxruntime
+
+        if not self.how.get("must_take_all"):
+            return ""
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(tempfile.gettempdir(), "hwnas-profile")
+        options.log_severity_level = 4
+        providers = [(provider, given) for provider, given in self.providers]
+        try:
+            session = onnxruntime.InferenceSession(
+                self.path, options, providers=providers, enable_fallback=0
+            )
+            entry = session.get_inputs()[0]
+            session.run(None, {entry.name: random_values(entry.type, entry.shape)})
+            profile = session.end_profiling()
+            events = json.loads(read_text(profile, 1 << 28))
+            os.remove(profile)
+        except Exception:  # it does not run with the processor's help either
+            return ""
+        ran = [event["args"] for event in events if event.get("cat") == "Node"]
+        left = {a["op_name"] for a in ran if a.get("provider") == "CPUExecutionProvider"}
+        return ", ".join(sorted(left))
 
     def run(self) -> None:
         """One run."""
@@ -288,6 +359,8 @@ class Network:
         """Milliseconds of some runs after one that warms, and the share that was interrupted."""
         if self.session is None:
             self.open()
+            for _ in range(WARM_RUNS if self.is_alone else 0):
+                self.run()
         best: Any = None
         repeats = -1
         while repeats < REPEATS and (best is None or best[0] > 0.5):
@@ -311,6 +384,19 @@ class Network:
         """Whether processor time says anything: one thread, on the processor, a fine clock."""
         fine = time.get_clock_info("thread_time").resolution < 1e-4
         return self.threads == 1 and self.provider == "CPUExecutionProvider" and fine
+
+
+def random_values(kind: str, shape: list[int]) -> Any:
+    """Values for an input: normal ones, or pixels where it takes bytes."""
+    import numpy
+
+    random = numpy.random.RandomState(0)
+    if kind == "tensor(uint8)":
+        return random.randint(0, 256, shape).astype(numpy.uint8)
+    kinds = {"tensor(float)": numpy.float32, "tensor(float16)": numpy.float16}
+    if kind not in kinds:
+        raise RefusedError(f"an input of {kind} cannot be timed")
+    return random.standard_normal(shape).astype(kinds[kind])
 
 
 def cold_starts(networks: list[Network], results: dict[str, Any], every: Say) -> None:
@@ -553,7 +639,10 @@ def measure(options: argparse.Namespace, folder: str) -> None:
     say(f"{networks_text}, {settings['threads']} thread(s), onnxruntime {version}{how}")
     every = heartbeat()
     files = [os.path.join(folder, entry["file"]) for entry in kit["models"]]
-    networks = [Network(file, settings, keep_open=not low_memory) for file in files]
+    networks = [
+        Network(file, settings, not low_memory, entry.get("settings"))
+        for file, entry in zip(files, kit["models"])  # noqa: B905 (Python 3.8)
+    ]
     cold_starts(networks, results, every)
     measure_rounds(networks, results, path, every)
     if settings["sustained_s"] > (results["sustained"] or {"seconds": 0})["seconds"]:

@@ -15,11 +15,13 @@ BENCHMARKS = (
     "throughput",
     "strategy_speed",
     "extraction",
+    "export_speed",
     "latency",
     "latency_local",
     "cost_speed",
     "memory_model",
     "energy_model",
+    "sparsity",
     "supernet_speed",
     "quickstart",
     "ledger_speed",
@@ -35,8 +37,11 @@ LONG = (
     "tabular_search",
     "large_space",
     "default_strategy",
+    "quantisation",
+    "limits_held",
     "supernet_quality",
     "hand_made",
+    "deployment_speed",
 )
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from deployment import LocalRunner, Timing, emit, verify
+from deployment.intervals import wilson_interval
 from experiments.baselines import hand_made
 from experiments.benchmarks.hand_made_sizes import Size, matched_sizes
 from experiments.benchmarks.quality_jobs import Budget, Job, run_jobs, space_of
-from experiments.intervals import wilson_interval
 from experiments.measuring import Reference, calibrated, record_calibration, time_with_reference
 from hardware_profiles import Target, local_target
 from latency_models import MeasuredCostModel

@@ -57,10 +57,14 @@ def files(folder):
 def test_folder_holds_model_record_and_subnet(subnet, tmp_path):
     bundle = deployed(subnet, tmp_path / "deep" / "bundle")
     assert files(bundle.folder) == [
+        "README.md",
+        "benchmark.py",
         "bundle.json",
         "model.onnx",
+        "samples.npz",
         "subnet/graph.json",
         "subnet/weights.safetensors",
+        "verify.py",
     ]
     assert bundle.model_path == bundle.folder / "model.onnx"
     assert files(tmp_path) == [f"deep/bundle/{name}" for name in files(bundle.folder)]
@@ -93,7 +97,7 @@ def test_record_has_all_that_reproduces_its_numbers(subnet, tmp_path):
 def test_hashes_match_the_files(subnet, tmp_path):
     bundle = deployed(subnet, tmp_path / "bundle")
     hashes = read_json(bundle.folder / "bundle.json", kind="bundle")["files"]
-    assert sorted(hashes) == ["model.onnx", "subnet/weights.safetensors"]
+    assert sorted(hashes) == [name for name in files(bundle.folder) if name != "bundle.json"]
     for name, value in hashes.items():
         assert value == file_hash(bundle.folder / name)
 
@@ -109,7 +113,8 @@ def test_raw_timings_are_kept(subnet, tmp_path):
     assert samples == list(bundle.timing.samples_ms)
     assert measured["latency_ms"] == bundle.latency_ms == min(samples)
     assert measured["median_ms"] == pytest.approx(np.median(samples))
-    assert measured["p90_ms"] == pytest.approx(np.quantile(samples, 0.9))
+    for name, q in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
+        assert measured[name] == pytest.approx(np.quantile(samples, q))
     assert measured["dispersion_ms"] == bundle.timing.dispersion_ms
     assert measured["rounds"] == bundle.timing.rounds
     assert measured["preempted"] is None

@@ -114,9 +114,9 @@ def test_a_sum_goes_into_the_convolution_of_its_first_input(order, tmp_path):
     def body(net, images):
         x = net.conv2d(images, 16, kernel=3, name="stem")
         branches = (
-            net.conv2d(x, 16, kernel=1, name="one"),
+            net.conv2d(net.activation(x, "gelu", name="gelu"), 16, kernel=1, name="one"),
             net.conv2d(x, 16, kernel=5, name="five"),
-        )
+        )  # of different inputs, since convolutions of the same are one
         return net.activation(net.add(*(branches[i] for i in order)), "relu")
 
     space = body_space(body)

@@ -12,6 +12,7 @@ import pytest
 from deployment import open_session
 from deployment.kit import Kit, KitModel, TimingProtocol, manifest_id, read_results, write_kit
 from deployment.kit.manifest import matrix_product
+from deployment.session_settings import SessionSettings
 from records import BadInputError, CorruptFileError, ExistingRunError, MissingFileError
 from tests.deployment.doubles import CNN, VIT
 from tests.deployment.made_results import made_manifest, made_results, written
@@ -51,6 +52,38 @@ def test_a_kit_holds_its_models_their_hashes_and_the_script(tmp_path):
     assert manifest["spaces"] == spaces
     assert "9 rounds" in (tmp_path / "kit" / "README.md").read_text()
     compile((tmp_path / "kit" / "measure.py").read_text(), "measure.py", "exec")
+
+
+def test_settings_are_written_as_the_script_takes_them(tmp_path):
+    models = [
+        KitModel(data=b"usual", macs=5),
+        KitModel(data=b"other", macs=6, settings=SessionSettings(optimisation="basic", threads=2)),
+        KitModel(data=b"card", macs=7, settings=SessionSettings(provider="cuda")),
+    ]
+    entries = write_kit(kit_of(*models), tmp_path / "kit")["models"]
+    assert "settings" not in entries[0]
+    assert entries[1]["settings"] == {
+        "optimisation": "basic", "threads": 2, "spinning": False, "arena": True,
+        "memory_pattern": True, "providers": [["CPUExecutionProvider", {}]],
+        "must_take_all": False,
+    }  # fmt: skip
+    (name, options), *others = entries[2]["settings"]["providers"]
+    assert (name, options["use_tf32"], others) == ("CUDAExecutionProvider", "0", [])
+    assert entries[2]["settings"]["must_take_all"]
+
+
+def test_the_reference_does_not_spin_where_another_network_can_be_it(tmp_path):
+    spinning = SessionSettings(spinning=True)
+    models = [
+        KitModel(data=bytes([k]), macs=k, settings=how)
+        for k, how in enumerate([spinning, spinning, spinning, SessionSettings()])
+    ]
+    calm = write_kit(kit_of(*models, threads=2), tmp_path / "calm")
+    assert calm["reference"] == "models/003.onnx"
+    alone = write_kit(kit_of(*models[:3], threads=2), tmp_path / "alone")
+    assert alone["reference"] == "models/001.onnx"
+    one = write_kit(kit_of(*models, threads=1), tmp_path / "one")  # one thread cannot spin
+    assert one["reference"] == "models/002.onnx"
 
 
 def test_the_probe_multiplies_matrices():

@@ -12,11 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from scipy.stats import spearmanr
 
-from deployment import LocalRunner
+from deployment import LocalRunner, session_options
 from deployment.kit import Kit, KitModel, TimingProtocol, measure, read_results, write_kit
+from deployment.kit.manifest import opening
+from deployment.runtime import NO_FALLBACK, SPINNING
+from deployment.session_settings import SessionSettings
 from tests.deployment.doubles import CNN, RESNET
 from tests.deployment.test_runner import exported
 
@@ -413,6 +417,123 @@ def test_with_more_threads_nothing_is_known_of_interruptions():
     network = fake_network([0.003] * 4, threads=2)
     _, preempted, repeats = network.visit(3)
     assert (preempted, repeats) == (None, 0)
+
+
+def options_of(own, threads=2, provider="CPUExecutionProvider"):
+    """The options that a network of a kit is opened with."""
+    return measure.Network("x", {"threads": threads, "provider": provider}, True, own).options()
+
+
+def test_a_network_is_opened_as_hwnas_itself_opens_it():
+    each = [
+        SessionSettings(), SessionSettings(optimisation="extended", threads=1),
+        SessionSettings(spinning=True, arena=False), SessionSettings(memory_pattern=False),
+    ]  # fmt: skip
+    names = (
+        "intra_op_num_threads", "inter_op_num_threads", "execution_mode", "log_severity_level",
+        "graph_optimization_level", "enable_cpu_mem_arena", "enable_mem_pattern",
+    )  # fmt: skip
+    for settings in each:
+        theirs, ours = options_of(opening(settings)), session_options(2, settings)
+        assert {n: getattr(theirs, n) for n in names} == {n: getattr(ours, n) for n in names}
+        spinning = [o.get_session_config_entry(SPINNING) for o in (theirs, ours)]
+        assert spinning[0] == spinning[1]
+    theirs = options_of(None)  # a kit of an older version
+    assert {n: getattr(theirs, n) for n in names} == {
+        n: getattr(session_options(2), n) for n in names
+    }
+    strict = options_of(opening(SessionSettings(provider="cuda")))
+    assert strict.get_session_config_entry(NO_FALLBACK) == "1"
+
+
+def test_the_command_line_says_what_a_network_leaves_open():
+    settings = {"threads": 2, "provider": "SomeProvider"}
+    open_ = measure.Network("x", settings)
+    assert (open_.threads, open_.provider, open_.keep_open) == (2, "SomeProvider", True)
+    own = opening(SessionSettings(threads=None))
+    fixed = measure.Network("x", settings, True, own)
+    assert (fixed.threads, fixed.provider) == (2, "CPUExecutionProvider")
+
+
+def test_a_network_whose_threads_spin_is_open_for_its_visits_alone(monkeypatch):
+    settings = {"threads": 2, "provider": "CPUExecutionProvider"}
+    network = measure.Network("x", settings, True, opening(SessionSettings(spinning=True)))
+    sessions = []
+
+    def opened(self):
+        self.session = FakeSession()
+        sessions.append(self.session)
+        return 0.0, 0.0
+
+    monkeypatch.setattr(measure.Network, "open", opened)
+    for _ in range(2):
+        network.visit(3)
+        assert network.session is None
+    assert [session.runs for session in sessions] == [measure.WARM_RUNS + 1 + 3] * 2
+    calm = measure.Network(
+        "x", dict(settings, threads=1), True, opening(SessionSettings(spinning=True))
+    )
+    calm.visit(3)
+    assert calm.session is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("tensor(float)", "float32"), ("tensor(float16)", "float16"), ("tensor(uint8)", "uint8")],
+)
+def test_values_are_of_the_type_that_a_network_takes(kind, dtype):
+    values = measure.random_values(kind, [1, 4, 4, 3])
+    assert (values.dtype, values.shape) == (dtype, (1, 4, 4, 3))
+    assert len(np.unique(values)) > 20
+    with pytest.raises(measure.RefusedError, match="int64"):
+        measure.random_values("tensor(int64)", [1])
+
+
+def test_settings_of_the_kit_are_measured_with(tmp_path):
+    """The level of optimisation tells itself by the time; two threads tell no interruptions."""
+    data = exported(RESNET, [3], batch_size=2)
+    each = [
+        SessionSettings(), SessionSettings(optimisation="disabled"),
+        SessionSettings(threads=2, spinning=True),
+    ]  # fmt: skip
+    models = [KitModel(data=data, settings=settings) for settings in each]
+    write_kit(Kit(models=models, batch_size=2, protocol=QUICK, probes=False), tmp_path / "kit")
+    done = run(tmp_path / "kit")
+    assert done.returncode == 0, done.stderr
+    best, plain, spinning = results_of(tmp_path / "kit").measurements
+    assert plain.timing.latency_ms > best.timing.latency_ms
+    assert len(spinning.timing.samples_ms) == len(best.timing.samples_ms)
+    assert np.isnan(spinning.preempted)
+    assert not np.isnan(best.preempted)
+
+
+def test_operators_that_a_provider_refuses_are_named(tmp_path):
+    name = "AzureExecutionProvider"  # it takes none of ours
+    if name not in ort.get_available_providers():
+        pytest.skip("this onnxruntime has no provider beside the processor's")
+    path = tmp_path / "x.onnx"
+    path.write_bytes(exported(RESNET, [0]))
+    settings = {"threads": 1, "provider": "CPUExecutionProvider"}
+    own = {"providers": [[name, {}]], "must_take_all": True}
+    with pytest.raises(measure.RefusedError, match=f"{name} refuses operators of x.onnx: .*Conv"):
+        measure.Network(str(path), settings, True, own).open()
+    own["must_take_all"] = False
+    network = measure.Network(str(path), settings, True, own)
+    network.open()
+    assert network.operators_left() == ""
+    path.write_bytes(b"no model")
+    own["must_take_all"] = True
+    with pytest.raises(measure.RefusedError, match=r"cannot open x\.onnx"):
+        measure.Network(str(path), settings, True, own).open()
+
+
+def test_a_provider_that_the_device_lacks_is_named_with_those_it_has(tmp_path):
+    model = KitModel(data=exported(RESNET, [0]), settings=SessionSettings(provider="qnn"))
+    write_kit(Kit(models=[model], protocol=QUICK, probes=False), tmp_path / "kit")
+    done = run(tmp_path / "kit")
+    assert done.returncode == measure.BAD
+    assert "has no QNNExecutionProvider here, it has: " in done.stderr
+    assert "CPUExecutionProvider" in done.stderr
 
 
 def test_short_memory_keeps_no_network_open(monkeypatch, fresh):

@@ -6,7 +6,7 @@ import torch
 
 from deployment import QuantisedEvaluator, emit, open_session, quantise, quantised_accuracy
 from records import BadInputError, CorruptFileError, UnknownNameError
-from search_spaces import CNNSpace, ConvStage
+from search_spaces import CNNSpace, ConvStage, WithBlockPrecision
 from supernet import ImageData, Split, Supernet, SupernetEvaluator
 
 SPACE = CNNSpace(
@@ -79,7 +79,7 @@ def test_what_cannot_be_quantised_is_a_failed_evaluation(evaluator, monkeypatch)
     def refuse(*_, **__):
         raise CorruptFileError("no int8 for this one")
 
-    monkeypatch.setattr(quantised_accuracy, "quantise", refuse)
+    monkeypatch.setattr(quantised_accuracy.Quantiser, "file", refuse)
     (result,) = QuantisedEvaluator(evaluator, images=16).evaluate(SPACE.enumerate()[:1])
     assert (result.status, result.value, result.reason) == ("failed", None, "no int8 for this one")
 
@@ -91,3 +91,56 @@ def test_what_does_not_fit_is_refused(evaluator):
         QuantisedEvaluator(evaluator)
     with pytest.raises(BadInputError, match="batch_size must be at least 1"):
         QuantisedEvaluator(evaluator, images=16, batch_size=0)
+
+
+MIXED = WithBlockPrecision(base=SPACE)
+
+
+def mixed_rows(evaluator):
+    """Two networks, each wholly in int8, wholly in fp32, and in between."""
+    base = SPACE.enumerate()[:2]
+    kept = ((), MIXED.blocks, ("stem",), ("stage0", "classifier"))
+    return [(MIXED.with_fp32(row[None], blocks)[0], blocks) for row in base for blocks in kept]
+
+
+def test_mixed_files_are_measured_as_their_rows_say(evaluator):
+    ours = QuantisedEvaluator(evaluator, space=MIXED, images=16, batch_size=8)
+    scaling = evaluator.data.train.images[:16].numpy()
+    for row, blocks in mixed_rows(evaluator):
+        (result,) = ours.evaluate(row[None])
+        subnet = evaluator.subnet(SPACE.decode(MIXED.to_base(row))[0])
+        data = quantise(
+            emit(subnet, 8).SerializeToString(), mode="static", images=scaling, fp32_blocks=blocks
+        )
+        assert ours.file(row) == data
+        assert result.value == pytest.approx(
+            quantised_accuracy.file_accuracy(data, evaluator.data.validation)
+        )
+        architecture = MIXED.decode(row)[0]
+        assert ours.subnet(architecture).graph == MIXED.graph(row)
+    whole = MIXED.with_fp32(SPACE.enumerate()[:3], MIXED.blocks)
+    expected = [m.value for m in evaluator.evaluate(MIXED.to_base(whole))]
+    assert [m.value for m in ours.evaluate(whole)] == expected
+
+
+def test_files_of_one_network_share_its_scales(evaluator, monkeypatch):
+    found = []
+    real = quantised_accuracy.emit
+    monkeypatch.setattr(
+        quantised_accuracy, "emit", lambda *a, **k: found.append(1) or real(*a, **k)
+    )
+    ours = QuantisedEvaluator(evaluator, space=MIXED, images=16)
+    ours.evaluate(np.array([row for row, _ in mixed_rows(evaluator)]))
+    assert len(found) == 2
+    monkeypatch.setattr(quantised_accuracy, "MOST_REMEMBERED", 1)
+    ours.evaluate(np.array([row for row, _ in mixed_rows(evaluator)]))
+    assert len(found) == 3  # the first was forgotten as soon as one more was needed
+
+
+def test_precisions_of_another_space_or_way_are_refused(evaluator):
+    other = WithBlockPrecision(base=CNNSpace(image_size=8))
+    with pytest.raises(BadInputError, match=r"base=supernet.space"):
+        QuantisedEvaluator(evaluator, space=other, images=16)
+    with pytest.raises(BadInputError, match="leave the mode out"):
+        QuantisedEvaluator(evaluator, space=MIXED, mode="dynamic", images=16)
+    assert QuantisedEvaluator(evaluator, space=MIXED, images=16).mode == "static"

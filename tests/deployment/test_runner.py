@@ -1,6 +1,8 @@
 import math
 import time
+from collections import Counter
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -8,7 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from deployment import LocalRunner, Timing, emit
+from deployment.kit.measure import WARM_RUNS
 from deployment.runner import MAX_ROUNDS
+from deployment.session_settings import SessionSettings
 from experiments.baselines import ScaledResNet
 from records import BadInputError, CorruptFileError
 from search_spaces import HybridSpace
@@ -30,11 +34,18 @@ def models():
 class FakeSession:
     """Runs in no time and remembers what was asked for, across all of them."""
 
-    def __init__(self, model, threads, log):
-        self.model, self.threads, self.log = model, threads, log
+    opened: ClassVar[Counter] = Counter()
+
+    def __init__(self, model, threads, settings, log):
+        self.model, self.log = model, log
+        self.threads = settings.threads_of(threads)
+        self.opened[model] += 1
+
+    def __del__(self):
+        self.opened[self.model] -= 1
 
     def get_inputs(self):
-        return [SimpleNamespace(name="images", shape=[2, 3, 4, 4])]
+        return [SimpleNamespace(name="images", shape=[2, 3, 4, 4], type="tensor(float)")]
 
     def run(self, _outputs, feed):
         self.log.append((self.model, self.threads, feed["images"]))
@@ -43,8 +54,10 @@ class FakeSession:
 @pytest.fixture
 def log(monkeypatch):
     runs = []
+    FakeSession.opened.clear()
     monkeypatch.setattr(
-        "deployment.runner.open_session", lambda model, threads: FakeSession(model, threads, runs)
+        "deployment.runner.open_session",
+        lambda model, threads, settings: FakeSession(model, threads, settings, runs),
     )
     return runs
 
@@ -76,6 +89,47 @@ def test_every_round_visits_every_model_once_in_another_order(log):
     log.clear()
     LocalRunner().time(models, threads=3, rounds=6, runs=2, seed=2)
     assert [model for model, _, _ in log] != order
+
+
+def test_every_model_is_opened_with_its_settings(log):
+    settings = [SessionSettings(threads=1), SessionSettings(), SessionSettings(threads=3)]
+    LocalRunner().time([b"a", b"b", b"c"], threads=2, settings=settings, rounds=2)
+    assert {(model, threads) for model, threads, _ in log} == {(b"a", 1), (b"b", 2), (b"c", 3)}
+    with pytest.raises(BadInputError, match="got 1 for 2 models"):
+        LocalRunner().time([b"a", b"b"], threads=1, settings=settings[:1])
+
+
+def test_a_model_whose_threads_spin_is_open_for_its_visits_alone(log, monkeypatch):
+    spinning, calm = SessionSettings(spinning=True), SessionSettings()
+    beside = []
+
+    def run(self, _outputs, feed):
+        self.log.append((self.model, self.threads, None))
+        beside.append((self.model, {m for m, n in self.opened.items() if n and m != self.model}))
+
+    monkeypatch.setattr(FakeSession, "run", run)
+    timings = LocalRunner().time(
+        [b"s", b"t", b"c"], threads=2, settings=[spinning, spinning, calm], rounds=4, runs=3
+    )
+    assert all({b"s", b"t"}.isdisjoint(others) for _, others in beside)
+    assert [len(t.samples_ms) for t in timings] == [12, 12, 12]
+    visits = Counter(model for model, _, _ in log)
+    assert visits[b"c"] == 1 + 4 * (1 + 3)
+    assert visits[b"s"] == 1 + 4 * (WARM_RUNS + 1 + 3)
+    order = [model for model, _, _ in log][3:]
+    assert order != sorted(order)  # among the others' visits, not after them
+    log.clear()
+    LocalRunner().time([b"s", b"c"], threads=1, settings=[spinning, calm], rounds=2, runs=1)
+    assert Counter(model for model, _, _ in log)[b"s"] == 1 + 2 * 2  # one thread cannot spin
+
+
+def test_settings_reach_real_sessions(models):
+    level = SessionSettings(optimisation="disabled")
+    runner = LocalRunner()
+    plain, best = runner.time(
+        [models[1], models[1]], threads=1, settings=[level, SessionSettings()], rounds=9
+    )
+    assert plain.latency_ms > best.latency_ms
 
 
 def test_inputs_are_random_and_differ_between_models(log):

@@ -20,6 +20,7 @@ from deployment.target_file import LARGEST_ERROR, LEAST_TOP1
 from hardware_profiles import Quantity, Target
 from latency_models import RooflineCostModel
 from records import BadInputError, UnknownNameError, read_json
+from search_spaces import WithBlockPrecision
 from tests.deployment.doubles import (
     HYBRID,
     PROFILE,
@@ -148,3 +149,38 @@ def test_a_cost_model_hands_the_images_on(subnet, images, tmp_path):
     )
     assert bundle.record["quantised"]["are_real"] is True
     onnx.checker.check_model(load_model(bundle.folder))
+
+
+def test_blocks_that_stay_in_fp32_are_on_the_record(subnet, images, tmp_path):
+    bundle = deployed(
+        subnet, tmp_path / "mixed", calibration_images=images, fp32_blocks=("stem", "classifier")
+    )
+    emitted = emit(subnet, 1).SerializeToString()
+    expected = quantise(
+        emitted, mode="static", images=images.numpy(), fp32_blocks=("stem", "classifier")
+    )
+    assert bundle.model_path.read_bytes() == expected
+    assert bundle.record["fp32_blocks"] == ["stem", "classifier"]
+    with pytest.raises(UnknownNameError, match="did you mean 'stem'"):
+        target_file(emitted, INT8, calibration_images=images, fp32_blocks=("stm",))
+
+
+def test_a_cost_model_deploys_the_precisions_of_the_architecture(subnet, images, tmp_path):
+    space = WithBlockPrecision(base=HYBRID)
+    costs = RooflineCostModel(space, INT8)
+    (row,) = space.with_fp32(ROW[None], ["stage1"])
+    architecture = space.decode(row)[0]
+    bundle = costs.deploy(
+        subnet, architecture, tmp_path / "mixed", {}, calibration_images=images, images=images
+    )
+    assert bundle.record["fp32_blocks"] == ["stage1"]
+    assert bundle.record["architecture"] == architecture.to_json()
+    model = load_model(bundle.folder)
+    read = {name for node in model.graph.node if node.name.startswith("stage1.")
+            for name in node.input}  # fmt: skip
+    small = {entry.name for entry in model.graph.initializer if entry.data_type == 3}
+    assert small
+    assert not any(name.startswith("stage1.") and name in small for name in read)
+    (whole,) = space.with_fp32(ROW[None], space.blocks)
+    bundle = costs.deploy(subnet, space.decode(whole)[0], tmp_path / "fp32", {})
+    assert bundle.model_path.read_bytes() == emit(subnet, 1).SerializeToString()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from deployment import Timing
+from deployment.intervals import wilson_interval
 from experiments.baselines import hand_made
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.benchmarks import hand_made as benchmark
@@ -25,7 +26,6 @@ from experiments.benchmarks.hand_made_sizes import (
     sizes_near,
 )
 from experiments.benchmarks.quality_jobs import Budget, Job, run_job
-from experiments.intervals import wilson_interval
 from hardware_profiles import Target, device
 from latency_models import random_weights_model
 from records import BadInputError

@@ -9,9 +9,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from deployment.intervals import wilson_interval
 from experiments.config import QuickstartConfig
 from experiments.front_file import FORMAT
-from experiments.intervals import wilson_interval
 from records import Ledger, file_hash
 from search_spaces import Architecture, SearchSpace
 

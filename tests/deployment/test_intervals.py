@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.intervals import wilson_interval
+from deployment.intervals import wilson_interval
 from records import BadInputError
 
 

@@ -1,0 +1,354 @@
+"""`hwnas export`: one network of a finished run as a bundle, with the fastest kernels.
+
+The network is picked from the front of a target; its file is the fastest of many that are timed
+there and keep the accuracy; that file is verified, timed and run on the test images. Where it is
+slower than the limit that the run was given, the next network of the front that should keep it
+takes its place, until one keeps it when measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployment import Bundle, Timing, deploy
+from deployment.bundle_input import Interface
+from deployment.bundle_making import made_files, time_file
+from deployment.bundle_record import limits_kept
+from deployment.selection import select_kernels
+from deployment.selection_results import Selection
+from deployment.selection_table import COLUMNS, selection_rows
+from experiments.console import console, say, show_table
+from experiments.data_source import data_source
+from experiments.export import CALIBRATION_IMAGES
+from experiments.export_tuning import TuningOptions, in_words, tuned
+from experiments.finished_run import FinishedRun, find_target, open_finished, pick
+from latency_models import CostModel, MeasuredCostModel
+from records import BadInputError, ExistingRunError, HwnasError
+from strategies import Front, FrontPoint
+from supernet import FineTuned, Subnet
+
+ATTEMPTS = 6
+"""Networks that are tried at most until one keeps the limit on the latency when measured."""
+
+LATENCY = "latency_ms"
+
+
+class LimitError(HwnasError, ValueError):
+    """No network of the front keeps the limit when measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What `hwnas export` is asked to do.
+
+    Attributes:
+        run: The folder of a finished search or quickstart.
+        target: The run's target; None where it has one.
+        pick: "knee", "fastest", "most-accurate", or a place in the front.
+        out: The bundle's folder, new; None is `exports/TARGET-PICK` in the run's.
+        max_accuracy_loss: The accuracy that a file may lose against fp32, as a share.
+        numerics: Which numbers are allowed (`deployment.select_kernels`); None for what is right
+            for the target.
+        seconds: How long selecting kernels may take.
+        takes_pixels: Whether the file does its preprocessing itself.
+        any_batch: Whether it takes any number of images.
+        keeps_pick: Whether the picked network is exported even if it is slower than the limit.
+        tuning: How the network is fine-tuned first.
+    """
+
+    run: Path
+    target: str | None = None
+    pick: str = "knee"
+    out: Path | None = None
+    max_accuracy_loss: float = 0.005
+    numerics: Sequence[str] | None = None
+    seconds: float = 60.0
+    takes_pixels: bool = False
+    any_batch: bool = False
+    keeps_pick: bool = False
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_accuracy_loss <= 1:
+            raise BadInputError(
+                "--max-accuracy-loss must be a share from 0 to 1 (0.005 is half a point), got "
+                f"{self.max_accuracy_loss:g}"
+            )
+        if not 0 < self.seconds < float("inf"):
+            raise BadInputError(f"--seconds must be a positive number, got {self.seconds:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A network of the front with its file, selected and timed.
+
+    Attributes:
+        point: Its place in the front.
+        subnet: The network.
+        selection: What selecting kernels found.
+        timing: Of the very file that is shipped; None without a runner.
+        tuned: What fine-tuning gave; None where there was none.
+    """
+
+    point: FrontPoint
+    subnet: Subnet
+    selection: Selection
+    timing: Timing | None
+    tuned: FineTuned | None = None
+
+    @property
+    def slowest_ms(self) -> float:
+        """The latency that is held against a limit: measured with its dispersion, or predicted."""
+        if self.timing is None:
+            return self.point.latency_ms
+        dispersion = self.timing.dispersion_ms
+        return self.timing.latency_ms + (0.0 if np.isnan(dispersion) else dispersion)
+
+
+def export(options: ExportOptions) -> Bundle:
+    """Exports a network of a finished run; prints what was tried and what came out.
+
+    Raises:
+        BadInputError: No finished run, another target, a place beyond the front.
+        ExistingRunError: The bundle's folder holds something.
+        LimitError: No network of the front keeps the limit when measured.
+        VerificationError: A file that does not compute what torch does.
+    """
+    if options.out is not None:
+        check_free(options.out)
+    with console.status("putting the run together again"):
+        run = open_finished(options.run)
+    target = find_target(run, options.target)
+    own = run.front.for_target(target)
+    point = pick(own, options.pick)
+    out = options.out or options.run / "exports" / f"{target}-{options.pick}"
+    check_free(out)
+    say(
+        f"  {target}: {options.pick} is network {own.points.index(point)} of 0 to {len(own) - 1}, "
+        f"{point.accuracy:.2%} on search-validation, predicted {point.latency_ms:.4g} ms"
+    )
+    exporter = Exporter(run, run.cost(target), options)
+    chosen = exporter.within_limit(own, point)
+    bundle = exporter.write(chosen, out, place=own.points.index(chosen.point))
+    closing(bundle, chosen)
+    return bundle
+
+
+class Exporter:
+    """Makes files of the networks of one target of a run.
+
+    Args:
+        run: The run.
+        cost: The cost model of the target, whose runner times files.
+        options: What is asked for.
+    """
+
+    def __init__(self, run: FinishedRun, cost: CostModel, options: ExportOptions) -> None:
+        self.run, self.cost, self.options = run, cost, options
+        self.interface = Interface(
+            class_names=run.data.class_names,
+            normalisation=run.data.normalisation,
+            takes_pixels=options.takes_pixels,
+            any_batch=options.any_batch,
+        )
+        self.scaling = run.data.train.images[:CALIBRATION_IMAGES]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The target's limits by metric."""
+        name = self.cost.target_name
+        return {c.metric: c.limit for c in self.run.problem.constraints if c.target == name}
+
+    def within_limit(self, front: Front, point: FrontPoint) -> Candidate:
+        """The picked network, or the best one that keeps the limit when measured.
+
+        Raises:
+            LimitError: None does, of those that were tried.
+        """
+        limit = self.limits.get(LATENCY)
+        tried: list[Candidate] = []
+        while True:
+            found = self.made(point)
+            tried.append(found)
+            keeps = limit is None or found.slowest_ms <= limit
+            if keeps or self.options.keeps_pick:
+                return found
+            assert limit is not None
+            following = next_within(front, tried, limit)
+            say(
+                f"  measured {found.slowest_ms:.4g} ms, more than the limit of {limit:g} ms"
+                + ("" if following is None else ": trying the next network that should keep it")
+            )
+            if following is None or len(tried) >= ATTEMPTS:
+                best = min(tried, key=lambda one: one.slowest_ms)
+                raise LimitError(
+                    f"none of {len(tried)} networks keeps latency_ms <= {limit:g} on "
+                    f"{self.cost.target_name!r} when measured: the fastest takes "
+                    f"{best.slowest_ms:.4g} ms (predicted {best.point.latency_ms:.4g}). Is the "
+                    "machine busy? Export again when it is quiet, search again with a lower "
+                    "limit, or take it as it is with --keep-pick"
+                )
+            point = following
+
+    def made(self, point: FrontPoint) -> Candidate:
+        """Selects the file of a network and times what would be shipped."""
+        target, runner = self.cost.target, self.cost.runner
+        subnet: Subnet = self.run.problem.accuracy.subnet(point.architecture)
+        better = tuned(subnet, self.run, self.options.tuning)
+        if better is not None:
+            subnet = better.subnet
+        with console.status("selecting kernels") as status:
+            selection = select_kernels(
+                subnet,
+                target,
+                runner=runner,
+                validation=self.run.data.validation,
+                calibration_images=self.scaling,
+                largest_loss=self.options.max_accuracy_loss,
+                seconds=self.options.seconds,
+                seed=self.run.config.seed,
+                numerics=self._numerics(),
+                on_step=lambda text: status.update(f"selecting kernels: {text}"),
+                quantisation=self.cost.quantisation,
+                fp32_blocks=self.cost.fp32_blocks(subnet, point.architecture),
+            )
+        timing = None
+        if runner is not None:
+            variant = selection.chosen.variant
+            files = made_files(subnet, variant, target, self.interface, self.scaling)
+            with console.status("timing the file"):
+                timing = time_file(
+                    files.timed, variant.settings, target, runner, seed=self.run.config.seed
+                )
+        return Candidate(
+            point=point, subnet=subnet, selection=selection, timing=timing, tuned=better
+        )
+
+    def _numerics(self) -> Sequence[str] | None:
+        """Those allowed; static int8 has a fixed batch."""
+        if self.options.numerics is not None or not self.options.any_batch:
+            return self.options.numerics
+        return ("dynamic",) if self.cost.target.precision == "int8" else ("fp32", "dynamic")
+
+    def write(self, chosen: Candidate, out: Path, *, place: int) -> Bundle:
+        """Verifies the file, runs it on the test images, and writes the bundle."""
+        run, point, cost = self.run, chosen.point, self.cost
+        genes = np.array(point.genes, np.int16)
+        before = cost.without(genes) if isinstance(cost, MeasuredCostModel) else cost
+        with console.status("verifying and writing the bundle"):
+            return deploy(
+                chosen.subnet,
+                out,
+                target=cost.target,
+                architecture=point.architecture.to_json(),
+                space=cost.space.to_json(),
+                predicted=before.record(genes[None]),
+                facts=self._facts(chosen, place),
+                runner=cost.runner,
+                timing=chosen.timing,
+                images=run.data.validation.images[:128],
+                seed=run.config.seed,
+                calibration_images=self.scaling,
+                selection=chosen.selection,
+                interface=self.interface,
+                test=run.data.test,
+            )
+
+    def _facts(self, chosen: Candidate, place: int) -> dict[str, Any]:
+        run, point = self.run, chosen.point
+        record = None if chosen.tuned is None else chosen.tuned.record
+        return {
+            "title": f"{self.options.pick}, network {place} of the front",
+            "kind": "searched",
+            "pick": self.options.pick,
+            "place": place,
+            "genes": list(point.genes),
+            "run": run.folder.resolve().name,
+            "dataset": run.data.name,
+            "source": data_source(run.config),
+            "limits": self.limits,
+            "validation_accuracy": record.accuracy_after if record else point.accuracy,
+            "validation_images": len(run.data.validation),
+            "supernet_weights_hash": run.supernet.weights_hash(),
+            "training": in_words(chosen.tuned),
+            "fine_tuning": record.to_json() if record else None,
+        }
+
+
+def next_within(front: Front, tried: Sequence[Candidate], limit: float) -> FrontPoint | None:
+    """The most accurate faster network that should keep the limit, by what was measured so far.
+
+    Predictions are taken as wrong by as much as that of the last network that was tried; where
+    that leaves none, it is the next faster one. None where there is none.
+
+    Args:
+        front: Of one target, fastest first.
+        tried: Networks that did not keep it, the last one last.
+        limit: In ms.
+    """
+    last = tried[-1]
+    faster = [p for p in front if p.latency_ms < min(c.point.latency_ms for c in tried)]
+    if not faster:
+        return None
+    wrong_by = last.slowest_ms / last.point.latency_ms
+    within = [p for p in faster if p.latency_ms * wrong_by <= limit]
+    return within[-1] if within else faster[0]
+
+
+def check_free(out: Path) -> None:
+    """Refuses a folder that holds something, before an hour of work is lost on it.
+
+    Raises:
+        ExistingRunError: It does.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ExistingRunError(
+            f"{out} holds something already and is never overwritten: choose another with --out"
+        )
+
+
+def closing(bundle: Bundle, chosen: Candidate) -> None:
+    """Prints what was tried and what came out."""
+    record, selection = bundle.record, chosen.selection
+    show_table(
+        "What was tried", list(COLUMNS), selection_rows(selection), left=2, wrapped="outcome"
+    )
+    say(selection.statement)
+    for note in selection.notes:
+        say(f"  {note}")
+    for line in outcome_lines(record):
+        say(line)
+    say(f"\nbundle: {bundle.folder}   check it anywhere: python {bundle.folder / 'verify.py'}")
+
+
+def outcome_lines(record: Mapping[str, Any]) -> list[str]:
+    """What a bundle promises, in lines: accuracy, latency, limits."""
+    tested, measured, predicted = record["tested"], record["measured"], record["predicted"]
+    low, high = tested["interval_95"]
+    lines = [
+        f"accuracy of the file: {100 * tested['accuracy']:.2f} % [{100 * low:.1f}, "
+        f"{100 * high:.1f}] of {tested['images']} test images; the same class as torch for "
+        f"{tested['top1_agreement']:.2%}"
+    ]
+    if measured["latency_ms"] is None:
+        lines.append(
+            f"latency: predicted {predicted['latency_ms']:.4g} ms; no runner reaches "
+            f"{record['target']['name']}, so it was not timed"
+        )
+    else:
+        lines.append(
+            f"latency: measured {measured['latency_ms']:.4g} ms (least), p50 "
+            f"{measured['p50_ms']:.4g}, p90 {measured['p90_ms']:.4g}, p99 "
+            f"{measured['p99_ms']:.4g}; default forms were predicted to take "
+            f"{predicted['latency_ms']:.4g}"
+        )
+    for one in limits_kept(record):
+        kept = "kept" if one["is_kept"] else "NOT kept"
+        value = "unknown" if one["value"] is None else f"{one['value']:.4g}"
+        lines.append(f"limit {one['metric']} <= {one['limit']:g}: {kept} ({one['how']} {value})")
+    return lines
