@@ -1,42 +1,48 @@
 """A subnet as a file: ONNX emission, kernels of a runtime, timing, verification, the bundle."""
 
-from deployment.block_errors import BlockError, BlockErrors, block_errors
-from deployment.bundle import Bundle, deploy, describe_target
-from deployment.bundle_input import Interface
-from deployment.command_runner import CommandRunner
-from deployment.emission import Emission, Emitter, Value
-from deployment.emit import emit, exporter_of
-from deployment.emitters import add_emitter
-from deployment.family import Family, FamilyMember, check_family, deploy_family, load_family
-from deployment.form_choices import choices_of
-from deployment.forms import FORMS, Forms
-from deployment.gelu_error import gelu_error
-from deployment.kernels import KINDS, Kernel, KernelTable, Lowering
-from deployment.kit_runner import DeviceError, KitRunner
-from deployment.memory import MemoryReading, activation_peak
+from deployment.bundles.bundle import Bundle, deploy, describe_target
+from deployment.bundles.input import Interface
+from deployment.emission.emission import Emission, Emitter, Value
+from deployment.emission.emit import emit, exporter_of
+from deployment.emission.emitters import add_emitter
+from deployment.emission.form_choices import choices_of
+from deployment.emission.forms import FORMS, Forms
+from deployment.emission.gelu_error import gelu_error
+from deployment.emission.preprocessing import Preprocessing, preprocessing_of
+from deployment.emission.preprocessing_nodes import preprocessed
+from deployment.emission.torch_export import ExportError
+from deployment.families.family import (
+    Family,
+    FamilyMember,
+    check_family,
+    deploy_family,
+    load_family,
+)
+from deployment.kernel_tables.kernels import KINDS, Kernel, KernelTable, Lowering
+from deployment.memory.reading import MemoryReading, activation_peak
 from deployment.network_blocks import block_of, blocks_of
 from deployment.numerics import Numerics
-from deployment.preprocessing import Preprocessing, preprocessing_of
-from deployment.preprocessing_nodes import preprocessed
+from deployment.proofs.space_proof import verify_space
+from deployment.proofs.space_report import SpaceCheck, SpaceReport
+from deployment.proofs.verify import Agreement, VerificationError, verify
 from deployment.providers import PROVIDERS, Provider, ProviderError, check_provider
-from deployment.quantised import Quantiser, quantise
-from deployment.quantised_accuracy import QuantisedEvaluator, int8_accuracy
-from deployment.ray_runner import RayRunner
-from deployment.runner import LocalRunner, Runner, Timing
+from deployment.quantisation.accuracy import QuantisedEvaluator, int8_accuracy
+from deployment.quantisation.block_errors import BlockError, BlockErrors, block_errors
+from deployment.quantisation.quantised import Quantiser, quantise
+from deployment.quantisation.sensitive_blocks import SensitiveBlocks, most_sensitive
+from deployment.runners.command_runner import CommandRunner
+from deployment.runners.kit_runner import DeviceError, KitRunner
+from deployment.runners.ray_runner import RayRunner
+from deployment.runners.runner import LocalRunner, Runner, Timing
+from deployment.runners.timing import noise_floor
 from deployment.runtime import open_session, session_options
-from deployment.selection import select_kernels
-from deployment.selection_results import Selection, Tried
-from deployment.selection_table import selection_table
-from deployment.sensitive_blocks import SensitiveBlocks, most_sensitive
+from deployment.selection.results import Selection, Tried
+from deployment.selection.select import select_kernels
+from deployment.selection.table import selection_table
 from deployment.session_settings import SessionSettings
-from deployment.space_proof import verify_space
-from deployment.space_report import SpaceCheck, SpaceReport
 from deployment.target_file import Quantised, target_file, verify_quantised
-from deployment.timing import noise_floor
-from deployment.torch_export import ExportError
 from deployment.variant import Variant
 from deployment.variant_files import variant_file
-from deployment.verify import Agreement, VerificationError, verify
 
 __all__ = [
     "FORMS",

@@ -16,7 +16,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from deployment.memory import zero_inputs
+from deployment.memory.reading import zero_inputs
 from deployment.runtime import PROVIDER, session_options
 from records import BadInputError, CorruptFileError
 

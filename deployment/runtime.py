@@ -165,7 +165,7 @@ def _refused(
         which = ", ".join(f"{operator} ({count})" for operator, count in sorted(left.items()))
         return ProviderError(
             f"provider {how.provider!r} refuses operators of {name}: {which}. Choose other forms "
-            "for them (deployment.forms), or another provider"
+            "for them (deployment.emission.forms), or another provider"
         )
     return CorruptFileError(
         f"onnxruntime cannot open {name} with provider {how.provider!r}: {error}"

@@ -2,10 +2,10 @@
 
 An int8 file does not compute the same as torch; rounding of weights and activations to 8 bits
 changes logits by some percent. So the fp32 file is proved equal to torch first
-(`deployment.verify`), and the int8 file is then compared with torch on its own terms: the error of
-the logits relative to their spread, and, on real images, how often the predicted class is the
-same. A file beyond these tolerances is refused: scales set by images unlike the real ones, or a
-network whose activations 8 bits cannot hold.
+(`deployment.proofs.verify`), and the int8 file is then compared with torch on its own terms: the
+error of the logits relative to their spread, and, on real images, how often the predicted class is
+the same. A file beyond these tolerances is refused: scales set by images unlike the real ones, or
+a network whose activations 8 bits cannot hold.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from deployment.quantised import MODES, quantise
+from deployment.proofs.verify import VerificationError
+from deployment.quantisation.quantised import MODES, quantise
 from deployment.runtime import open_session
-from deployment.verify import VerificationError
 from hardware_profiles import Target
 from records import BadInputError, unknown_name
 from supernet import Subnet
@@ -36,7 +36,7 @@ class Quantised:
     """How an int8 file was made, and how far it is from torch.
 
     Attributes:
-        mode: "dynamic" or "static" (`deployment.quantised`).
+        mode: "dynamic" or "static" (`deployment.quantisation.quantised`).
         calibration_images: How many set the scales; 0 for the dynamic way.
         images: How many were compared.
         are_real: Whether these were real images; random ones otherwise.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployment.forms import Forms
+from deployment.emission.forms import Forms
 from deployment.numerics import Numerics
 from deployment.session_settings import SessionSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """What `deployment.selection` times one of.
+    """What `deployment.selection.select` times one of.
 
     Attributes:
         forms: In which forms the network is written.

@@ -15,14 +15,14 @@ import onnx
 import torch
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from deployment.emit import emit
-from deployment.forms import Forms
+from deployment.emission.emit import emit
+from deployment.emission.forms import Forms
+from deployment.emission.preprocessing import Preprocessing
+from deployment.emission.preprocessing_nodes import preprocessed
 from deployment.network_blocks import nodes_within
 from deployment.numerics import Numerics
-from deployment.preprocessing import Preprocessing
-from deployment.preprocessing_nodes import preprocessed
 from deployment.providers import PROVIDERS, provider
-from deployment.quantised import Quantiser
+from deployment.quantisation.quantised import Quantiser
 from deployment.variant import Variant
 from records import BadInputError, CorruptFileError
 from supernet import Subnet

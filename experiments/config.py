@@ -40,8 +40,8 @@ class SearchConfig:
         out: The run's folder, new or empty.
         targets: Where networks are to run, as `experiments.target_options` reads them; none takes
             this machine, at batch 1 and 16.
-        command_file: How commands reach the only target (`deployment.command_file`), so that
-            exported files are timed there; without it they are not timed.
+        command_file: How commands reach the only target (`deployment.runners.command_file`), so
+            that exported files are timed there; without it they are not timed.
         together: Whether every network must keep the limits of all targets; of this machine's
             two it always must.
         max_latency_ms: Limit on the latency of one image at batch 1; with targets, on each of

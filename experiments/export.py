@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from deployment import Bundle, LocalRunner, Timing, deploy, int8_accuracy
-from deployment.bundle_input import Interface
-from deployment.bundle_making import made_files, unselected_variant
+from deployment.bundles.input import Interface
+from deployment.bundles.making import made_files, unselected_variant
 from experiments.blocks import blocks
 from experiments.measuring import Reference, record_timings, time_together, time_with_reference
 from latency_models import CostModel, MeasuredCostModel, target_model

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from deployment import Bundle, Timing, deploy
-from deployment.bundle_input import Interface
-from deployment.bundle_making import made_files, time_file
-from deployment.bundle_record import limits_kept
-from deployment.selection import select_kernels
-from deployment.selection_results import Selection
-from deployment.selection_table import COLUMNS, selection_rows
+from deployment.bundles.input import Interface
+from deployment.bundles.making import made_files, time_file
+from deployment.bundles.record import limits_kept
+from deployment.selection.results import Selection
+from deployment.selection.select import select_kernels
+from deployment.selection.table import COLUMNS, selection_rows
 from experiments.console import console, say, show_table
 from experiments.data_source import data_source
 from experiments.export import CALIBRATION_IMAGES

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from deployment import CommandRunner, RayRunner
-from deployment.command_file import read_command_file
 from deployment.kit import TimingProtocol
+from deployment.runners.command_file import read_command_file
 from experiments.draw_command import Images
 from experiments.profile_command import (
     ImportOptions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deployment.command_file import read_command_file
+from deployment.runners.command_file import read_command_file
 from experiments.config import SearchConfig
 from experiments.console import console, progress_bar, say
 from experiments.measuring import calibrated

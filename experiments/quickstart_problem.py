@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deployment import QuantisedEvaluator
-from deployment.quantised_accuracy import IMAGES
+from deployment.quantisation.accuracy import IMAGES
 from experiments.closing import warned_already
 from experiments.config import SearchConfig
 from experiments.target_options import limits_by_metric

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from deployment import Bundle, LocalRunner, Timing
-from deployment.bundle_input import as_taken
-from deployment.bundle_making import time_file
-from deployment.bundle_record import memory_record
-from deployment.bundle_samples import difference
-from deployment.cold_start import measure_cold_start
-from deployment.file_answers import answers, judge_file
+from deployment.bundles.cold_start import measure_cold_start
+from deployment.bundles.file_answers import answers, judge_file
+from deployment.bundles.input import as_taken
+from deployment.bundles.making import time_file
+from deployment.bundles.record import memory_record
+from deployment.bundles.samples import difference
 from deployment.session_settings import SessionSettings
 from experiments.console import console, say, show_table
 from experiments.data_source import load_source

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from deployment import LocalRunner, Runner, Timing, emit
-from deployment.kernels import RUNTIMES
-from deployment.quantised import Quantiser
+from deployment.kernel_tables.kernels import RUNTIMES
+from deployment.quantisation.quantised import Quantiser
 from hardware_profiles import Target
 from latency_models.calibration_file import CalibrationFile
 from latency_models.calibration_timing import Progress, time_in_passes, time_models
@@ -59,7 +59,8 @@ def calibrate(
         on_progress: Called with (what, done, total).
         path: Where samples are kept as they are taken. What an interrupted calibration left there
             is not timed again; a finished one is only read.
-        quantisation: How int8 files are made, "dynamic" or "static" (`deployment.quantised`); by
+        quantisation: How int8 files are made, "dynamic" or "static"
+        (`deployment.quantisation.quantised`); by
             default as a space with precision by block says, and "dynamic" for others.
 
     Raises:

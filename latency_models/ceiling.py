@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import Lowering
-from deployment.kernel_precision import in_int8
+from deployment.quantisation.kernel_precision import in_int8
 from hardware_profiles import MemoryLevel, Profile, Target, with_reference_energy
 
 Values = npt.NDArray[np.float64]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from deployment import KINDS, Bundle, Interface, Lowering, Runner, deploy, select_kernels
-from deployment.kernel_precision import in_int8
-from deployment.kernels import RUNTIMES
+from deployment.kernel_tables.kernels import RUNTIMES
 from deployment.network_blocks import is_within
+from deployment.quantisation.kernel_precision import in_int8
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE, Ceiling
 from latency_models.cost_records import Costs, Part, Values, recorded
@@ -59,7 +59,8 @@ class CostModel(ABC):
 
     metrics = METRICS
     quantisation: str = "static"
-    """How int8 files are made where the target's precision is int8 (`deployment.quantised`)."""
+    """How int8 files are made where the target's precision is int8
+    (`deployment.quantisation.quantised`)."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from deployment.quantised import MODES
+from deployment.quantisation.quantised import MODES
 from hardware_profiles import Target
 from records import BadInputError, unknown_name
 from search_spaces import Genes, SearchSpace, WithBlockPrecision

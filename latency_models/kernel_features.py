@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import KINDS, Lowering
-from deployment.kernel_descriptions import DescribedLowering
-from deployment.kernel_precision import INT8_KINDS, in_int8
+from deployment.kernel_tables.descriptions import DescribedLowering
+from deployment.quantisation.kernel_precision import INT8_KINDS, in_int8
 
 Values = npt.NDArray[np.float64]
 Columns = Mapping[str, Values]

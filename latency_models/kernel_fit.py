@@ -36,7 +36,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from deployment import KINDS
-from deployment.kernel_descriptions import DescribedLowering
+from deployment.kernel_tables.descriptions import DescribedLowering
 from latency_models.kernel_features import (
     column_of_kind,
     columns_of,

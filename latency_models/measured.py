@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import KINDS, Runner, Timing
-from deployment.kernel_descriptions import DescribedLowering
-from deployment.quantised import DYNAMIC_KINDS
+from deployment.kernel_tables.descriptions import DescribedLowering
+from deployment.quantisation.quantised import DYNAMIC_KINDS
 from hardware_profiles import Target
 from latency_models.cost_records import Values
 from latency_models.costs import CostModel, channel_block
@@ -45,8 +45,8 @@ class MeasuredCostModel(CostModel):
         runner: Times exported files on the target.
         others: Networks of other spaces that were timed on the same target.
         quantisation: How the files were made where the target's precision is int8, "dynamic" or
-            "static" (`deployment.quantised`); by default as a space with precision by block says,
-            and "dynamic" for others.
+            "static" (`deployment.quantisation.quantised`); by default as a space with precision by
+            block says, and "dynamic" for others.
         lowering: The space lowered for the target, where it is at hand.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deployment.quantised import MODES
+from deployment.quantisation.quantised import MODES
 from hardware_profiles import Target
 from latency_models.kernel_fit import MIN_NETWORKS, Measurements
 from records import BadInputError, CorruptFileError, read_json, write_json

@@ -1,11 +1,11 @@
 """What a subnet needs of a target's memory: weights, and activations by the runtime's own plan.
 
-On onnxruntime in fp32 the activations are those that it reports itself (`deployment.memory`
-reads them): its order of execution, its reuse of buffers, the padding of channels and the rounding
-of its arena are followed (`deployment.memory_plan`). Elsewhere, where no such plan is known, every
-kernel writes a tensor that lives from the kernel that writes it to the last that reads it, without
-padding; a folded sum is written in place. A value takes as many bytes as the target's precision
-says: one for int8.
+On onnxruntime in fp32 the activations are those that it reports itself
+(`deployment.memory.reading` reads them): its order of execution, its reuse of buffers, the padding
+of channels and the rounding of its arena are followed (`deployment.memory.plan`). Elsewhere, where
+no such plan is known, every kernel writes a tensor that lives from the kernel that writes it to
+the last that reads it, without padding; a folded sum is written in place. A value takes as many
+bytes as the target's precision says: one for int8.
 
 The images stay in memory while the network runs, so they count. On a microcontroller weights lie
 in flash and everything else in RAM, so its peak memory is without the weights.
@@ -18,9 +18,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from deployment.memory_order import in_order
-from deployment.memory_plan import planned
-from deployment.memory_steps import MemorySteps
+from deployment.memory.order import in_order
+from deployment.memory.plan import planned
+from deployment.memory.steps import MemorySteps
 from hardware_profiles import Target
 from latency_models.ceiling import BYTES_PER_VALUE
 from latency_models.inputs import check_target

@@ -36,7 +36,8 @@ QUANTISED_PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "static": ("conv2d", "linear"),
     "dynamic": ("linear",),
 }
-"""For each way to quantise the primitives that it takes to 8 bits (`deployment.quantised`)."""
+"""For each way to quantise the primitives that it takes to 8 bits
+(`deployment.quantisation.quantised`)."""
 
 GROUPINGS: Mapping[str, Callable[[str], str]] = {"stage": stage_of, "block": block_of}
 """Layers that share a choice, by the name of a layer."""

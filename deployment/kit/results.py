@@ -17,7 +17,7 @@ from typing import Any
 
 from deployment.kit.manifest import manifest_id
 from deployment.kit.measure import FORMAT, RESULTS_FORMAT
-from deployment.timing import Timing
+from deployment.runners.timing import Timing
 from records import BadInputError, CorruptFileError, MissingFileError, storage_error
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from deployment.proofs.verify import VerificationError
 from deployment.runtimes.runtime import Array, Opened
-from deployment.verify import VerificationError
 from supernet import Subnet
 
 RANDOM_IMAGES = 16

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from deployment.runners.timing import Timing
 from deployment.runtimes.agreement import RuntimeAgreement, agreement_with_torch
 from deployment.runtimes.by_name import runtime
 from deployment.runtimes.round_robin import time_in_turns
@@ -21,7 +22,6 @@ from deployment.runtimes.runtime import (
     Runtime,
     RuntimeRefusalError,
 )
-from deployment.timing import Timing
 from records import BadInputError
 from supernet import Subnet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deployment.quantised import CALIBRATION_RUNS
+from deployment.quantisation.quantised import CALIBRATION_RUNS
 from deployment.runtimes.runtime import Array, batch_shape
 from records import BadInputError
 from supernet import Subnet

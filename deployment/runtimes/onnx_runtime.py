@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import onnxruntime as ort
 
-from deployment.emit import emit
+from deployment.emission.emit import emit
 from deployment.kit.measure import WARM_RUNS
 from deployment.runtime import open_session
 from deployment.runtimes.runtime import Array, Opened, Runtime

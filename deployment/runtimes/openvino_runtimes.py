@@ -5,8 +5,8 @@ itself. In int8 in two ways:
 
 - by NNCF, OpenVINO's own quantiser, from the fp32 file and training images (it keeps to 7 bits
   where products of 8-bit values saturate, as our files do);
-- from the file with QuantizeLinear and DequantizeLinear that `deployment.quantised` writes for
-  onnxruntime.
+- from the file with QuantizeLinear and DequantizeLinear that `deployment.quantisation.quantised`
+  writes for onnxruntime.
 
 Reference: docs.openvino.ai, "High-level performance hints", "CPU device", "Post-training
 quantization".
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from deployment.emit import emit
-from deployment.forms import Forms
-from deployment.quantised import quantise
+from deployment.emission.emit import emit
+from deployment.emission.forms import Forms
+from deployment.quantisation.quantised import quantise
 from deployment.runtimes import openvino_check
 from deployment.runtimes.calibration_batches import calibration_batches
 from deployment.runtimes.openvino_check import DEVICE, latency_properties

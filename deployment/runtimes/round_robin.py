@@ -1,4 +1,4 @@
-"""Timing open networks of different runtimes in turns, as `deployment.runner` times files.
+"""Timing open networks of different runtimes in turns, as `deployment.runners.runner` times files.
 
 All are visited in shuffled rounds, so that drift and load fall on all alike. A visit begins with a
 run that is not timed; of each network's samples the least is the latency.
@@ -19,8 +19,8 @@ from contextlib import ExitStack
 import numpy as np
 
 from deployment.kit.measure import MAX_ROUNDS, PREEMPTED, ROUNDS, RUNS
+from deployment.runners.timing import Timing
 from deployment.runtimes.runtime import Opened
-from deployment.timing import Timing
 from records import BadInputError
 
 PAUSE_S = 0.02

@@ -45,8 +45,8 @@ from deployment.runtimes import (
     agreement_with_torch,
     time_in_turns,
 )
-from deployment.selection import select_kernels
-from deployment.selection_results import Selection
+from deployment.selection.results import Selection
+from deployment.selection.select import select_kernels
 from experiments.benchmarks.deployment_networks import Drawn
 from hardware_profiles import local_target
 from records import HwnasError
@@ -71,7 +71,7 @@ ROUNDED = (INT8, OPENVINO_INT8)
 LARGEST_LOSS = 0.005
 TOLERANCE = 1e-3
 """Of logits in fp32, relative to the largest; deep networks with random weights amplify rounding
-far beyond what `deployment.verify` sees of trained ones."""
+far beyond what `deployment.proofs.verify` sees of trained ones."""
 
 OPSET = 17
 ROUNDS, RUNS = 15, 3

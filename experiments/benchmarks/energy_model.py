@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime as ort
 
 from deployment import open_session
-from deployment.memory import zero_inputs
+from deployment.memory.reading import zero_inputs
 from experiments.benchmarks.harness import benchmark_main, show
 from hardware_profiles import device, local_target
 from hardware_profiles.energy import PJ_PER_BYTE_DRAM_45NM, PJ_PER_OP_45NM, cache_pj_per_byte

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from deployment import LocalRunner, emit, open_session
-from deployment.selection import select_kernels
+from deployment.selection.select import select_kernels
 from experiments.benchmarks.harness import benchmark_main, show
 from hardware_profiles import local_target
 from search_spaces import ViTSpace

@@ -1,9 +1,10 @@
 """The planned peak of activations against what onnxruntime reports.
 
 Random networks of several spaces are exported with random weights and run once with the profiler
-on (`deployment.memory`); the plan (`deployment.memory_plan`) knows their genes alone. Shown is the
-share of networks whose peak is equal, within 1 % and within 5 %, for the plan with the arena, the
-plan without it, and, as it was before, one tensor a kernel that lives to its last reader.
+on (`deployment.memory.reading`); the plan (`deployment.memory.plan`) knows their genes alone.
+Shown is the share of networks whose peak is equal, within 1 % and within 5 %, for the plan with
+the arena, the plan without it, and, as it was before, one tensor a kernel that lives to its last
+reader.
 
 Spaces with a resolution of their own are taken at their size, the others at the smallest that they
 allow. The blocks of channels are those of this processor.
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from deployment import emit
-from deployment.memory import activation_peak
-from deployment.memory_order import in_order
-from deployment.memory_plan import planned
-from deployment.memory_steps import MemorySteps
+from deployment.memory.order import in_order
+from deployment.memory.plan import planned
+from deployment.memory.reading import activation_peak
+from deployment.memory.steps import MemorySteps
 from experiments.benchmarks.harness import benchmark_main, show
 from experiments.verify_command import space_to_prove
 from hardware_profiles.machine import instruction_sets

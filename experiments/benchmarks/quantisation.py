@@ -35,11 +35,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from deployment import LocalRunner, Quantiser, block_errors, emit, most_sensitive, open_session
-from deployment.block_errors import BlockErrors
-from deployment.graph_writer import INPUT
+from deployment.emission.graph_writer import INPUT
 from deployment.intervals import wilson_interval
-from deployment.quantised import OPERATORS
-from deployment.quantised_accuracy import IMAGES
+from deployment.quantisation.accuracy import IMAGES
+from deployment.quantisation.block_errors import BlockErrors
+from deployment.quantisation.quantised import OPERATORS
 from experiments.benchmarks.deployment_networks import trained_supernet
 from experiments.benchmarks.harness import benchmark_main, show
 from experiments.benchmarks.kept_accuracies import CachedEvaluator

@@ -30,7 +30,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment import noise_floor
-from deployment.quantised import quantise
+from deployment.quantisation.quantised import quantise
 from deployment.runtimes import OnnxRuntimeNetwork, Opened, time_in_turns
 from deployment.runtimes.openvino_runtimes import (
     OpenVinoInt8,

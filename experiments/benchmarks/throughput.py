@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from deployment.kernels import COLUMNS as KERNEL_COLUMNS
+from deployment.kernel_tables.kernels import COLUMNS as KERNEL_COLUMNS
 from experiments.benchmarks.harness import benchmark_main, best_seconds, show
 from experiments.datasets import load_dataset
 from experiments.spaces import make_space

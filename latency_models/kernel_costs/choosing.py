@@ -22,13 +22,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from deployment.kernel_descriptions import (
+from deployment.kernel_tables.descriptions import (
     DescribedLowering,
     KernelDescription,
     as_descriptions,
     one_network,
 )
-from deployment.kernel_files import COPIES, KernelFileError, kernel_network
+from deployment.kernel_tables.files import COPIES, KernelFileError, kernel_network
 from hardware_profiles import Target
 from latency_models.costs import channel_block
 from latency_models.kernel_costs.model import rooflines_ms

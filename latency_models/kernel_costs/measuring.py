@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from deployment import LocalRunner, Runner, Timing
-from deployment.kernel_descriptions import KernelDescription, as_descriptions
-from deployment.kernel_files import kernel_file
+from deployment.kernel_tables.descriptions import KernelDescription, as_descriptions
+from deployment.kernel_tables.files import kernel_file
 from hardware_profiles import Target
 from latency_models.calibration import (
     CalibrationError,

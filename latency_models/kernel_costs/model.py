@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployment import KINDS, Runner
-from deployment.kernel_descriptions import DESCRIPTION, DescribedLowering, as_descriptions
+from deployment.kernel_tables.descriptions import DESCRIPTION, DescribedLowering, as_descriptions
 from hardware_profiles import Target
 from latency_models.cost_records import Values
 from latency_models.costs import CostModel, channel_block

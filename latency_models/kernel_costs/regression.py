@@ -36,8 +36,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import nnls
 from scipy.sparse import csr_array
 
-from deployment.kernel_descriptions import DESCRIPTION
-from deployment.kernel_rows import KINDS
+from deployment.kernel_tables.descriptions import DESCRIPTION
+from deployment.kernel_tables.rows import KINDS
 from records import BadInputError
 
 Values = npt.NDArray[np.float64]

@@ -1,9 +1,9 @@
 """The table of measured kernels of a target: what was timed, kept in a file, and grown.
 
 A row is a timed file: the kernels that ran in it and its latency. Kernel files
-(`deployment.kernel_files`) and whole networks are rows alike; the first teach what kernels take,
-the second calibrate the sum. A table belongs to a device, a runtime and its version, threads,
-batch size and precision, and to no space.
+(`deployment.kernel_tables.files`) and whole networks are rows alike; the first teach what kernels
+take, the second calibrate the sum. A table belongs to a device, a runtime and its version,
+threads, batch size and precision, and to no space.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment.kernel_descriptions import DESCRIPTION, KernelDescription
-from deployment.kernel_rows import KINDS
+from deployment.kernel_tables.descriptions import DESCRIPTION, KernelDescription
+from deployment.kernel_tables.rows import KINDS
 from hardware_profiles import Target
 from latency_models.costs import channel_block
 from latency_models.kernel_costs.regression import Sums, sums_of

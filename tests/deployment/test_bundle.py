@@ -14,7 +14,7 @@ from deployment import (
     describe_target,
     open_session,
 )
-from deployment.bundle import FORMAT, load_model
+from deployment.bundles.bundle import FORMAT, load_model
 from hardware_profiles import Quantity, Target
 from records import ExistingRunError, file_hash, read_json, versions
 from search_spaces import Architecture, SearchSpace
@@ -188,7 +188,7 @@ def test_failure_midway_leaves_nothing(subnet, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr("deployment.bundle.write_json", fail)
+    monkeypatch.setattr("deployment.bundles.bundle.write_json", fail)
     with pytest.raises(RuntimeError, match="power cut"):
         deployed(subnet, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from deployment import Bundle, deploy
-from deployment.bundle import COLD_STARTS, FORMAT
-from deployment.bundle_format import read_record, sealed
-from deployment.bundle_input import Interface, as_taken, pixels_of
-from deployment.bundle_making import runnable_here, unselected_variant
-from deployment.bundle_record import limits_kept, memory_record
-from deployment.cold_start import measure_cold_start
-from deployment.file_answers import answers, judge_file, torch_answers, with_batch
-from deployment.runner import LocalRunner
-from deployment.selection import select_kernels
+from deployment.bundles.bundle import COLD_STARTS, FORMAT
+from deployment.bundles.cold_start import measure_cold_start
+from deployment.bundles.file_answers import answers, judge_file, torch_answers, with_batch
+from deployment.bundles.format import read_record, sealed
+from deployment.bundles.input import Interface, as_taken, pixels_of
+from deployment.bundles.making import runnable_here, unselected_variant
+from deployment.bundles.record import limits_kept, memory_record
+from deployment.runners.runner import LocalRunner
+from deployment.selection.select import select_kernels
 from deployment.session_settings import SessionSettings
 from deployment.target_file import verify_quantised
 from hardware_profiles import Target

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from deployment import deploy
-from deployment.bundle_card import model_card
-from deployment.bundle_code import cpp_code
-from deployment.bundle_format import sealed
-from deployment.bundle_input import Interface
-from deployment.bundle_scripts import verify
-from deployment.file_answers import torch_answers
-from deployment.runner import LocalRunner
+from deployment.bundles.card import model_card
+from deployment.bundles.code import cpp_code
+from deployment.bundles.file_answers import torch_answers
+from deployment.bundles.format import sealed
+from deployment.bundles.input import Interface
+from deployment.bundles.scripts import verify
+from deployment.runners.runner import LocalRunner
 from hardware_profiles import Target
 from records import file_hash
 from supernet import Split, Subnet
@@ -240,7 +240,7 @@ def test_a_tolerance_that_cannot_be_stated_is_not_judged(copy, capsys):
 
 
 def test_the_scripts_difference_is_ours():
-    from deployment.bundle_samples import difference
+    from deployment.bundles.samples import difference
 
     rng = np.random.default_rng(0)
     ours, theirs = rng.standard_normal((2, 5, 10)).astype(np.float32)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from deployment import CommandRunner, DeviceError
-from deployment.command import CommandFailedError, run_command
-from deployment.command_file import read_command_file
-from deployment.command_runner import filled
 from deployment.kit import Kit, KitModel, TimingProtocol, measure
+from deployment.runners.command import CommandFailedError, run_command
+from deployment.runners.command_file import read_command_file
+from deployment.runners.command_runner import filled
 from records import BadInputError, CorruptFileError, MissingFileError
 from tests.deployment.doubles import RESNET
 from tests.deployment.test_runner import exported
@@ -241,7 +241,7 @@ def test_an_interrupt_ends_the_command_and_brings_what_there_is(runner, tmp_path
 
 
 def test_what_goes_on_in_the_background_does_not_keep_a_command(monkeypatch):
-    monkeypatch.setattr("deployment.command.GRACE_S", 0.3)
+    monkeypatch.setattr("deployment.runners.command.GRACE_S", 0.3)
     began = time.monotonic()
     lines = []
     run_command("ssh", ["sh", "-c", "sleep 30 & echo done"], 60, lines.append)
@@ -381,7 +381,7 @@ def test_a_runner_goes_to_another_process_as_it_is(runner):
 
 
 def test_exit_codes_that_are_not_retried_hold_the_scripts_refusal():
-    from deployment.kit_runner import NOT_MENDED
+    from deployment.runners.kit_runner import NOT_MENDED
 
     assert measure.BAD in NOT_MENDED
     assert measure.INTERRUPTED not in NOT_MENDED

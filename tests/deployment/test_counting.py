@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deployment.counting import count
+from deployment.kernel_tables.counting import count
 from search_spaces import Graph
 from supernet import Subnet
 from tests.deployment.doubles import CNN, ZOO, rows_of

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from deployment import ExportError, Forms, VerificationError, emit, open_session, verify
-from deployment.first_difference import differing_from_torch
-from deployment.torch_export import torch_export
+from deployment.emission.torch_export import torch_export
+from deployment.proofs.first_difference import differing_from_torch
 from search_spaces import SearchSpace
 from tests.deployment.doubles import GATED, ODD, SPACES, VIT, ZOO, rows_of, shaken_subnet
 
@@ -139,7 +139,7 @@ def test_file_for_which_torch_fixed_the_batch_is_refused(monkeypatch):
     def fixed(subnet, images, **_):
         return emit(subnet, len(images))
 
-    monkeypatch.setattr("deployment.torch_export._captured", fixed)
+    monkeypatch.setattr("deployment.emission.torch_export._captured", fixed)
     subnet = shaken_subnet(VIT, rows_of(VIT, 0)[0])
     with pytest.raises(ExportError, match=r"fixes the number of images.*emitter for odd"):
         torch_export(subnet, None, "net", ["odd"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deployment import emit, exporter_of, open_session, verify
-from deployment.folding import foldable
+from deployment.emission.folding import foldable
 from records import BadInputError
 from search_spaces import SearchSpace
 from search_spaces.blocks import classifier

@@ -11,13 +11,13 @@ import onnx
 import pytest
 
 from deployment import emit, open_session
-from deployment.family import (
+from deployment.families.family import (
     FamilyMember,
     check_family,
     deploy_family,
     load_family,
 )
-from deployment.family_selector import (
+from deployment.families.selector import (
     FamilyError,
     Selector,
     check,
@@ -25,7 +25,7 @@ from deployment.family_selector import (
     measure,
     resident_bytes,
 )
-from deployment.verify import VerificationError
+from deployment.proofs.verify import VerificationError
 from hardware_profiles import Target
 from records import BadInputError, CorruptFileError, ExistingRunError
 from search_spaces import CNNSpace
@@ -310,7 +310,7 @@ def test_a_record_of_another_format_is_refused(written, tmp_path):
 
 
 def test_a_script_that_fails_leaves_no_family(members, tmp_path, monkeypatch):
-    monkeypatch.setattr("deployment.family.sys.executable", "/bin/false")
+    monkeypatch.setattr("deployment.families.family.sys.executable", "/bin/false")
     with pytest.raises(VerificationError, match="--measure failed"):
         deploy_family(members[:2], tmp_path / "new", target=TARGET, runner=CountingRunner())
     assert list(tmp_path.iterdir()) == []

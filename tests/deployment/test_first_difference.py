@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from deployment import emit
-from deployment.first_difference import (
+from deployment.emission.torch_export import torch_export
+from deployment.proofs.first_difference import (
     differing_from_supernet,
     differing_from_torch,
     relative_difference,
 )
-from deployment.space_proof import perturbed_supernet
-from deployment.torch_export import torch_export
+from deployment.proofs.space_proof import perturbed_supernet
 from tests.deployment.doubles import HYBRID, ZOO, rows_of, shaken_subnet
 from tests.supernet.doubles import images_of
 

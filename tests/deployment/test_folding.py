@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from deployment.emission import Emission
-from deployment.folding import foldable, folded_weights
+from deployment.emission.emission import Emission
+from deployment.emission.folding import foldable, folded_weights
 from tests.deployment.doubles import GATED, ODD, ZOO, rows_of, shaken_subnet
 
 

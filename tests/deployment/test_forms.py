@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from deployment import FORMS, Forms, Value, add_emitter, choices_of, emit, open_session, verify
-from deployment.emit import ATTENTION_IR_VERSION, ATTENTION_OPSET, IR_VERSION, OPSET
-from deployment.emitters import EMITTERS
-from deployment.first_difference import differing_from_torch
-from deployment.forms import ATTENTION, DEFAULT
+from deployment.emission.emit import ATTENTION_IR_VERSION, ATTENTION_OPSET, IR_VERSION, OPSET
+from deployment.emission.emitters import EMITTERS
+from deployment.emission.forms import ATTENTION, DEFAULT
+from deployment.proofs.first_difference import differing_from_torch
 from records import UnknownNameError
 from search_spaces import SearchSpace
 from search_spaces.blocks import classifier

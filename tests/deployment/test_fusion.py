@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deployment import KINDS, Lowering, emit
-from deployment.data_flow import MOST_COMBINATIONS, combinations
-from deployment.fusion import Fusion, fusion_of
-from deployment.kernel_descriptions import DescribedLowering
+from deployment.kernel_tables.data_flow import MOST_COMBINATIONS, combinations
+from deployment.kernel_tables.descriptions import DescribedLowering
+from deployment.kernel_tables.fusion import Fusion, fusion_of
 from search_spaces import CNNSpace, SearchSpace
 from search_spaces.blocks import classifier
 from search_spaces.primitives import ACTIVATIONS

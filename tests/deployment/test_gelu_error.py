@@ -3,7 +3,7 @@ import onnx
 import pytest
 
 from deployment import gelu_error, open_session
-from deployment.gelu_error import FURTHEST, LARGEST_CURVATURE, gelu_difference
+from deployment.emission.gelu_error import FURTHEST, LARGEST_CURVATURE, gelu_difference
 
 
 def test_bound_holds_on_a_finer_grid_and_is_tight():

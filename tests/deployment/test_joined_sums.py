@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from deployment import Lowering, emit, verify, verify_space
-from deployment.data_flow import DataFlow
-from deployment.joined_sums import joined_sums
-from deployment.memory import activation_peak
-from deployment.memory_order import in_order
-from deployment.memory_plan import planned
-from deployment.memory_steps import MemorySteps
+from deployment.emission.joined_sums import joined_sums
+from deployment.kernel_tables.data_flow import DataFlow
+from deployment.memory.order import in_order
+from deployment.memory.plan import planned
+from deployment.memory.reading import activation_peak
+from deployment.memory.steps import MemorySteps
 from search_spaces.blocks import conv_norm_act, rep_conv
 from supernet import reparameterise
 from tests.deployment.doubles import rows_of, shaken_subnet

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from deployment import Lowering
-from deployment.fusion import Fusion
-from deployment.kernel_descriptions import (
+from deployment.kernel_tables.descriptions import (
     DESCRIPTION,
     DescribedLowering,
     KernelDescription,
     as_descriptions,
     one_network,
 )
+from deployment.kernel_tables.fusion import Fusion
 from records import BadInputError
 from search_spaces import CNNSpace, ConvStage, HybridSpace, Node, ViTSpace
 from search_spaces.primitives import ATTRIBUTES

@@ -6,8 +6,8 @@ import onnx
 import pytest
 
 from deployment import KINDS, LocalRunner
-from deployment.kernel_descriptions import DescribedLowering, as_descriptions
-from deployment.kernel_files import (
+from deployment.kernel_tables.descriptions import DescribedLowering, as_descriptions
+from deployment.kernel_tables.files import (
     KernelFileError,
     kernel_file,
     kernel_network,

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto
 
 from deployment import KINDS, Lowering, Quantiser, emit
-from deployment.kernel_descriptions import DescribedLowering
-from deployment.kernel_precision import IN_INT8, INT8_KINDS, in_int8
+from deployment.kernel_tables.descriptions import DescribedLowering
+from deployment.quantisation.kernel_precision import IN_INT8, INT8_KINDS, in_int8
 from records import BadInputError
 from search_spaces import WithBlockPrecision
 from supernet import Subnet

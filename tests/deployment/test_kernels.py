@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deployment import KINDS, Lowering, emit
-from deployment.kernels import COLUMNS
+from deployment.kernel_tables.kernels import COLUMNS
 from experiments.baselines import ScaledResNet
 from hardware_profiles.machine import instruction_sets
 from records import BadInputError, UnknownNameError

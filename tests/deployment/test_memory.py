@@ -6,12 +6,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from deployment import emit
-from deployment.memory import activation_peak
-from deployment.memory_arena import ROUNDING, Arena
-from deployment.memory_order import Schedule, in_order
-from deployment.memory_plan import planned
-from deployment.memory_steps import MemorySteps
-from deployment.memory_writing import NOBODY
+from deployment.memory.arena import ROUNDING, Arena
+from deployment.memory.order import Schedule, in_order
+from deployment.memory.plan import planned
+from deployment.memory.reading import activation_peak
+from deployment.memory.steps import MemorySteps
+from deployment.memory.writing import NOBODY
 from hardware_profiles.machine import instruction_sets
 from records import BadInputError, CorruptFileError, MissingFileError
 from search_spaces import CNNSpace, HybridSpace, ViTSpace

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deployment.emit import emit
+from deployment.emission.emit import emit
 from deployment.runtimes import (
     OpenVino,
     RuntimeRefusalError,

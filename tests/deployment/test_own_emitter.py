@@ -20,8 +20,8 @@ from deployment import (
     open_session,
     verify,
 )
-from deployment.emitters import EMITTERS
-from deployment.torch_export import torch_export
+from deployment.emission.emitters import EMITTERS
+from deployment.emission.torch_export import torch_export
 from records import BadInputError, UnknownNameError
 from search_spaces import SearchSpace
 from search_spaces.blocks import classifier, transformer
@@ -198,7 +198,7 @@ def test_the_newer_exporter_is_asked_where_tracing_fails(monkeypatch):
     def fail(*_):
         raise RuntimeError("no trace")
 
-    monkeypatch.setattr("deployment.torch_export._traced", fail)
+    monkeypatch.setattr("deployment.emission.torch_export._traced", fail)
     subnet = shaken_subnet(SPACES["cnn"], rows_of(SPACES["cnn"], 0)[0])
     model = torch_export(subnet, 2, "net", [])
     (images,) = open_session(model.SerializeToString()).get_inputs()

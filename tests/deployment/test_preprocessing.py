@@ -17,7 +17,7 @@ from deployment import (
     quantise,
     verify,
 )
-from deployment.preprocessing import METADATA
+from deployment.emission.preprocessing import METADATA
 from experiments.dataset_files import Labelled
 from experiments.dataset_splits import Published, to_splits
 from records import BadInputError, UnknownNameError

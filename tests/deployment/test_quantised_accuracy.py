@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deployment import QuantisedEvaluator, emit, open_session, quantise, quantised_accuracy
+from deployment import QuantisedEvaluator, emit, open_session, quantise
+from deployment.quantisation import accuracy as quantised_accuracy
 from records import BadInputError, CorruptFileError, UnknownNameError
 from search_spaces import CNNSpace, ConvStage, WithBlockPrecision
 from supernet import ImageData, Split, Supernet, SupernetEvaluator

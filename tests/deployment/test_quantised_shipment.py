@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from deployment import QuantisedEvaluator
-from deployment.quantised_accuracy import Int8Evaluator
+from deployment.quantisation.accuracy import Int8Evaluator
 from experiments.datasets import load_dataset
 from records import BadInputError, CorruptFileError
 from search_spaces import CNNSpace, ConvStage, WithBlockPrecision

@@ -23,11 +23,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from deployment import DeviceError, RayRunner, ray_runner
-from deployment.command_file import read_command_file
+from deployment import DeviceError, RayRunner
 from deployment.kit import Kit, KitModel, TimingProtocol
-from deployment.ray_cluster import connected
-from deployment.ray_worker import KitWorker
+from deployment.runners import ray_runner
+from deployment.runners.command_file import read_command_file
+from deployment.runners.ray_cluster import connected
+from deployment.runners.ray_worker import KitWorker
 from records import BadInputError, CorruptFileError, ray_cluster
 from tests.deployment.doubles import RESNET
 from tests.deployment.test_runner import exported

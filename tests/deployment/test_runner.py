@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from deployment import LocalRunner, Timing, emit
 from deployment.kit.measure import WARM_RUNS
-from deployment.runner import MAX_ROUNDS
+from deployment.runners.runner import MAX_ROUNDS
 from deployment.session_settings import SessionSettings
 from experiments.baselines import ScaledResNet
 from records import BadInputError, CorruptFileError
@@ -56,7 +56,7 @@ def log(monkeypatch):
     runs = []
     FakeSession.opened.clear()
     monkeypatch.setattr(
-        "deployment.runner.open_session",
+        "deployment.runners.runner.open_session",
         lambda model, threads, settings: FakeSession(model, threads, settings, runs),
     )
     return runs

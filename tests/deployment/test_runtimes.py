@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deployment import VerificationError
-from deployment.emit import emit
+from deployment.emission.emit import emit
 from deployment.runtimes import (
     RUNTIMES,
     MissingRuntimeError,

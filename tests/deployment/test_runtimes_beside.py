@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deployment.emit import emit
+from deployment.emission.emit import emit
 from deployment.runtimes import RUNTIMES, OnnxRuntimeNetwork, Opened, Runtime, time_beside
 from records import BadInputError, UnknownNameError
 from tests.deployment.doubles import CNN, rows_of, shaken_subnet

@@ -12,14 +12,14 @@ from deployment import (
     LocalRunner,
     VerificationError,
     open_session,
-    selection_pool,
-    selection_timing,
 )
-from deployment.selection import select_kernels
-from deployment.selection_checks import Check, Judge
-from deployment.selection_results import FORMAT
-from deployment.selection_suggestion import suggested_variant
-from deployment.selection_table import COLUMNS, selection_table
+from deployment.selection import pool as selection_pool
+from deployment.selection import timing as selection_timing
+from deployment.selection.checks import Check, Judge
+from deployment.selection.results import FORMAT
+from deployment.selection.select import select_kernels
+from deployment.selection.suggestion import suggested_variant
+from deployment.selection.table import COLUMNS, selection_table
 from deployment.session_settings import SessionSettings
 from deployment.variant_files import variant_file
 from hardware_profiles import Target
@@ -496,7 +496,7 @@ def test_files_that_cannot_be_made_are_said(vit, split, monkeypatch):
     def fails(self, fp32_blocks=()):
         raise CorruptFileError("onnxruntime cannot quantise it")
 
-    monkeypatch.setattr("deployment.quantised.Quantiser.file", fails)
+    monkeypatch.setattr("deployment.quantisation.quantised.Quantiser.file", fails)
     selection, _ = select(vit, int8_is_fast, validation=split, numerics=("fp32", "dynamic"))
     assert outcome(selection, "int8 dynamic").status == "refused: onnxruntime cannot quantise it"
 
@@ -511,7 +511,7 @@ def test_mixed_precision_needs_images_and_time(vit, split, monkeypatch):
     options = {"target": INT8, "numerics": ("dynamic", "static", "mixed")}
     blind, _ = select(vit, ms, calibration_images=split.images[:32], **options)
     assert any("no images to judge blocks on" in note for note in blind.notes)
-    monkeypatch.setattr("deployment.selection.FILE_S", 1e9)
+    monkeypatch.setattr("deployment.selection.select.FILE_S", 1e9)
     late, _ = select(
         vit, ms, validation=split, numerics=("fp32", "dynamic", "mixed"), seconds=60.0
     )

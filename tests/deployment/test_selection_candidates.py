@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from deployment.forms import DEFAULT, Forms
+from deployment.emission.forms import DEFAULT, Forms
 from deployment.numerics import Numerics
-from deployment.selection_candidates import (
+from deployment.selection.candidates import (
     allowed_numerics,
     changed_forms,
     changed_settings,

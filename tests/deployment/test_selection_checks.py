@@ -7,8 +7,8 @@ import torch
 from onnx import numpy_helper
 
 from deployment import emit, quantise
-from deployment.forms import Forms
-from deployment.selection_checks import MOST_IMAGES, Judge
+from deployment.emission.forms import Forms
+from deployment.selection.checks import MOST_IMAGES, Judge
 from deployment.session_settings import SessionSettings
 from supernet import Split
 from tests.deployment.doubles import CNN, VIT, rows_of, shaken_subnet
@@ -131,9 +131,9 @@ def test_as_many_images_as_the_bound_needs_and_the_time_allows(
 def test_large_networks_are_compared_on_fewer_images(subnet, split, monkeypatch):
     judge = judge_of(subnet, split, batch_size=3)
     assert judge.compared == 18  # whole batches
-    monkeypatch.setattr("deployment.selection_checks.COMPARED_MACS", 5 * subnet.graph.macs)
+    monkeypatch.setattr("deployment.selection.checks.COMPARED_MACS", 5 * subnet.graph.macs)
     assert judge.compared == 6
-    monkeypatch.setattr("deployment.selection_checks.COMPARED_MACS", 1)
+    monkeypatch.setattr("deployment.selection.checks.COMPARED_MACS", 1)
     assert judge_of(subnet, split).compared == 2
 
 

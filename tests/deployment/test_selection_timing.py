@@ -2,10 +2,11 @@ import math
 
 import pytest
 
-from deployment import DeviceError, Timing, selection_timing
+from deployment import DeviceError, Timing
 from deployment.kit.measure import RUNS
-from deployment.selection_checks import Check
-from deployment.selection_timing import (
+from deployment.selection import timing as selection_timing
+from deployment.selection.checks import Check
+from deployment.selection.timing import (
     FINAL_ROUNDS,
     LEAST_NOISE,
     NO_TIME,

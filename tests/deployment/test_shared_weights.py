@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment import emit, open_session
-from deployment.forms import Forms
-from deployment.shared_weights import ALIGNMENT, WeightFile, is_corner, share_weights
+from deployment.emission.forms import Forms
+from deployment.families.shared_weights import ALIGNMENT, WeightFile, is_corner, share_weights
 from search_spaces import CNNSpace, ConvStage, ViTSpace
 from tests.deployment.doubles import SPACES, rows_of
 from tests.supernet.doubles import images_of, perturbed

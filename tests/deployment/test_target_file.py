@@ -15,7 +15,7 @@ from deployment import (
     target_file,
     verify_quantised,
 )
-from deployment.bundle import load_model
+from deployment.bundles.bundle import load_model
 from deployment.target_file import LARGEST_ERROR, LEAST_TOP1
 from hardware_profiles import Quantity, Target
 from latency_models import RooflineCostModel

@@ -8,9 +8,9 @@ from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
 from deployment import emit
-from deployment import tensor_ranges as module
-from deployment.quantised import OPERATORS, Quantiser
-from deployment.tensor_ranges import tensor_ranges
+from deployment.quantisation import tensor_ranges as module
+from deployment.quantisation.quantised import OPERATORS, Quantiser
+from deployment.quantisation.tensor_ranges import tensor_ranges
 from tests.deployment.doubles import SPACES, rows_of, shaken_subnet
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from deployment import emit, open_session, quantise
-from deployment.forms import DEFAULT, Forms
+from deployment.emission.forms import DEFAULT, Forms
+from deployment.emission.preprocessing import Preprocessing
 from deployment.numerics import Numerics
-from deployment.preprocessing import Preprocessing
 from deployment.session_settings import SessionSettings
 from deployment.variant import Variant
 from deployment.variant_files import VariantFiles, half_precision, variant_file

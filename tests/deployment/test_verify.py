@@ -8,7 +8,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from deployment import VerificationError, emit, verify
-from deployment.verify import LARGEST_TOLERANCE, TOLERANCE, compare
+from deployment.proofs.verify import LARGEST_TOLERANCE, TOLERANCE, compare
 from records import BadInputError
 from search_spaces import SearchSpace
 from search_spaces.blocks import classifier

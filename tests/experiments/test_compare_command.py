@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deployment import Bundle, LocalRunner, Timing
-from deployment.bundle_format import sealed
+from deployment.bundles.format import sealed
 from experiments import reproduce_command
 from experiments.compare_command import compare
 from experiments.reproduce_command import reproduce

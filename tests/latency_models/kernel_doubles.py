@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from deployment import KINDS, Timing
-from deployment.kernel_descriptions import DESCRIPTION, KernelDescription
-from deployment.kernel_files import KernelFile, kernel_network, one_network
+from deployment.kernel_tables.descriptions import DESCRIPTION, KernelDescription
+from deployment.kernel_tables.files import KernelFile, kernel_network, one_network
 from latency_models.kernel_costs import measuring
 from latency_models.kernel_costs.table import tuple_of
 from records import CorruptFileError

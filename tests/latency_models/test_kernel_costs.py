@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deployment import KINDS
-from deployment.kernel_descriptions import DescribedLowering, as_descriptions
+from deployment.kernel_tables.descriptions import DescribedLowering, as_descriptions
 from hardware_profiles import Target
 from latency_models import CalibrationError, latency_quality
 from latency_models.kernel_costs import (

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from deployment import KINDS
-from deployment.kernel_descriptions import DescribedLowering
+from deployment.kernel_tables.descriptions import DescribedLowering
 from latency_models.kernel_features import COLUMNS, edge_outputs, kernel_features, kind_bits
 from latency_models.kernel_fit import KernelFit, Measurements, fit_relative
 from latency_models.measured import MeasuredCostModel

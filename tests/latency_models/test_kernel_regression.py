@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from deployment.kernel_descriptions import DescribedLowering, as_descriptions
-from deployment.kernel_files import kernel_network, one_network
+from deployment.kernel_tables.descriptions import DescribedLowering, as_descriptions
+from deployment.kernel_tables.files import kernel_network, one_network
 from latency_models.kernel_costs.regression import (
     CONSTANT,
     OWN,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deployment import Lowering, Timing
-from deployment.kernel_precision import IN_INT8
+from deployment.quantisation.kernel_precision import IN_INT8
 from latency_models import MeasuredCostModel, RooflineCostModel, calibrate
 from latency_models.kernel_features import COLUMNS, INT8_COLUMNS, columns_of, kernel_features
 from latency_models.kernel_fit import KernelFit, Measurements

@@ -1,0 +1,1 @@
+"""The folder that a chosen network becomes."""

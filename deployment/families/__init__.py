@@ -1,0 +1,1 @@
+"""Several networks of one supernet in one bundle."""

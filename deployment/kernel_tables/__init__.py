@@ -1,0 +1,1 @@
+"""What onnxruntime runs of a network: fused kernels, and their sizes."""

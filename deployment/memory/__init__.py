@@ -1,0 +1,1 @@
+"""The memory that a file takes, as onnxruntime plans it."""

@@ -1,0 +1,1 @@
+"""Proof that files and tables compute and count what the network does."""

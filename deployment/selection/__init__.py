@@ -1,0 +1,1 @@
+"""The fastest kernels for a target, found by timing."""
