@@ -65,6 +65,13 @@ def export_command(
             "--quantisation-aware", help="fine-tuning: it learns to be rounded as static int8 is"
         ),
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="another runtime that is timed with the file on this machine: openvino, "
+            "openvino-int8, litert, torch, torch-compile ...; again for further ones"
+        ),
+    ] = None,
 ) -> None:
     """Makes a network of a run a file: the fastest kernels, verified, timed, with a model card."""
     from experiments.export_command import ExportOptions, export
@@ -85,6 +92,7 @@ def export_command(
             tuning=TuningOptions(
                 epochs=fine_tune, distil=distil, quantisation_aware=quantisation_aware
             ),
+            beside=tuple(beside or ()),
         )
     )
 

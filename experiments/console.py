@@ -32,7 +32,8 @@ LINES_EVERY_S = 60.0
 def progress_bar(title: str) -> Iterator[Advance]:
     """A progress bar; call what it gives with (done, total, a short text behind the bar).
 
-    In a file or a pipe, such as a job's log, a line tells about it every `LINES_EVERY_S`.
+    In a file or a pipe, such as a job's log, a line tells about it every `LINES_EVERY_S`. Where
+    there was nothing to do, nothing stays.
     """
     columns = (
         TextColumn("{task.description:<34}"),
@@ -54,6 +55,8 @@ def progress_bar(title: str) -> Iterator[Advance]:
                 say(f"{title}: {done} of {total}, {text}")
 
         yield advance
+        if progress.tasks[0].total is None:
+            progress.update(task, visible=False)
 
 
 def say(text: str) -> None:

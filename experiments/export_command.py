@@ -19,6 +19,9 @@ from deployment import Bundle, Timing, deploy
 from deployment.bundles.input import Interface
 from deployment.bundles.making import made_files, time_file
 from deployment.bundles.record import limits_kept
+from deployment.runtimes.beside import BUNDLE_FILE, Beside, time_beside
+from deployment.runtimes.by_name import runtime
+from deployment.runtimes.onnx_runtime import OnnxRuntimeNetwork
 from deployment.selection.results import Selection
 from deployment.selection.select import select_kernels
 from deployment.selection.table import COLUMNS, selection_rows
@@ -59,6 +62,7 @@ class ExportOptions:
         any_batch: Whether it takes any number of images.
         keeps_pick: Whether the picked network is exported even if it is slower than the limit.
         tuning: How the network is fine-tuned first.
+        beside: Other runtimes, by name, that are timed with the file on this machine.
     """
 
     run: Path
@@ -72,8 +76,11 @@ class ExportOptions:
     any_batch: bool = False
     keeps_pick: bool = False
     tuning: TuningOptions = field(default_factory=TuningOptions)
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in self.beside:
+            _ = runtime(name)  # or it is an error that lists the known ones
         if not 0 <= self.max_accuracy_loss <= 1:
             raise BadInputError(
                 "--max-accuracy-loss must be a share from 0 to 1 (0.005 is half a point), got "
@@ -146,10 +153,17 @@ class Exporter:
         run: The run.
         cost: The cost model of the target, whose runner times files.
         options: What is asked for.
+
+    Raises:
+        BadInputError: Other runtimes for a target that is not this machine.
     """
 
     def __init__(self, run: FinishedRun, cost: CostModel, options: ExportOptions) -> None:
         self.run, self.cost, self.options = run, cost, options
+        if options.beside and not cost.target.is_local:
+            raise BadInputError(
+                f"--beside times runtimes on this machine, and {cost.target_name} is another one"
+            )
         self.interface = Interface(
             class_names=run.data.class_names,
             normalisation=run.data.normalisation,
@@ -235,11 +249,31 @@ class Exporter:
             return self.options.numerics
         return ("dynamic",) if self.cost.target.precision == "int8" else ("fp32", "dynamic")
 
+    def beside(self, chosen: Candidate) -> list[Beside]:
+        """The other runtimes that are asked for, timed in turns with the file, here."""
+        target, names = self.cost.target, self.options.beside
+        if not names:
+            return []
+        settings = chosen.selection.chosen.variant.settings
+        file = OnnxRuntimeNetwork(BUNDLE_FILE, chosen.selection.data, target.threads, settings)
+        with console.status(f"timing {', '.join(names)} beside the file"):
+            return time_beside(
+                chosen.subnet,
+                names,
+                file=file,
+                batch_size=target.batch_size,
+                threads=target.threads,
+                images=self.run.data.validation.images[:128].numpy(),
+                calibration=self.scaling.numpy(),
+                seed=self.run.config.seed,
+            )
+
     def write(self, chosen: Candidate, out: Path, *, place: int) -> Bundle:
         """Verifies the file, runs it on the test images, and writes the bundle."""
         run, point, cost = self.run, chosen.point, self.cost
         genes = np.array(point.genes, np.int16)
         before = cost.without(genes) if isinstance(cost, MeasuredCostModel) else cost
+        beside = self.beside(chosen)
         with console.status("verifying and writing the bundle"):
             return deploy(
                 chosen.subnet,
@@ -257,6 +291,7 @@ class Exporter:
                 selection=chosen.selection,
                 interface=self.interface,
                 test=run.data.test,
+                beside=beside,
             )
 
     def _facts(self, chosen: Candidate, place: int) -> dict[str, Any]:
@@ -323,6 +358,10 @@ def closing(bundle: Bundle, chosen: Candidate) -> None:
         say(f"  {note}")
     for line in outcome_lines(record):
         say(line)
+    for one in record["beside"][1:]:
+        ratio = "" if one["ratio"] is None else f", {one['ratio']:.2f} times the file's"
+        latency = "" if one["latency_ms"] is None else f" {one['latency_ms']:.4g} ms{ratio}"
+        say(f"beside: {one['runtime']} {one['version']}{latency} ({one['status']})")
     say(f"\nbundle: {bundle.folder}   check it anywhere: python {bundle.folder / 'verify.py'}")
 
 

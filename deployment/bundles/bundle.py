@@ -45,6 +45,7 @@ from deployment.quantisation.quantised import MODES
 from deployment.runners.runner import LocalRunner, Runner
 from deployment.runners.timing import Timing
 from deployment.runtime import open_session
+from deployment.runtimes.beside import Beside
 from deployment.selection.results import Selection
 from deployment.session_settings import SessionSettings
 from deployment.target_file import Quantised
@@ -161,6 +162,7 @@ def deploy(
     interface: Interface | None = None,
     test: Split | None = None,
     cold_starts: int = COLD_STARTS,
+    beside: Sequence[Beside] = (),
 ) -> Bundle:
     """Emits, verifies and times a subnet, and writes its bundle, whole or not at all.
 
@@ -190,6 +192,8 @@ def deploy(
         test: Images and labels that nothing was chosen by; the file is run on all of them.
         cold_starts: New processes that the cold start is measured in, where the target is this
             machine; 0 leaves it out.
+        beside: What other runtimes take for the same network here, timed with the file
+            (`deployment.runtimes.time_beside`).
 
     Raises:
         VerificationError: The file differs from torch by more than rounding explains, or a file
@@ -241,6 +245,7 @@ def deploy(
         "predicted": dict(predicted),
         "measured": measured_record(timing, runner),
         "cold_start": None,
+        "beside": [row.to_json() for row in beside],
         "memory": memory_record(made.timed, target.threads) if _is_here(variant) else None,
         "agreement": asdict(made.agreement),
         "tested": None if found is None else asdict(found),

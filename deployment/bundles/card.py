@@ -30,6 +30,7 @@ def model_card(record: Record) -> str:
         _input(record),
         _accuracy(record),
         _speed(record),
+        _beside(record),
         _resources(record),
         _limits(record),
         _chosen(record),
@@ -185,6 +186,28 @@ def _speed(record: Record) -> str:
         "pauses between runs."
     )
     return f"## Speed\n\n{text}\n\n{_table(('', 'value', 'source'), rows)}"
+
+
+def _beside(record: Record) -> str:
+    """Other runtimes, timed in turns with the file."""
+    found = record.get("beside") or []
+    if not found:
+        return ""
+    rows = [
+        (
+            f"{one['runtime']} {one['version']}".strip(),
+            "" if one["latency_ms"] is None else f"{one['latency_ms']:.4g} ms",
+            "" if one["ratio"] is None else f"{one['ratio']:.2f}",
+            one["status"],
+        )
+        for one in found
+    ]
+    text = (
+        "The same network in other runtimes, on the machine that made this bundle, in turns with "
+        "the file, without preprocessing; above 1 is slower than the file."
+    )
+    head = ("runtime", "least", "over the file's", "")
+    return f"## Other runtimes\n\n{text}\n\n{_table(head, rows)}"
 
 
 def _resources(record: Record) -> str:

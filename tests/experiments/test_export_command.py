@@ -1,5 +1,6 @@
 """From a finished run to a bundle, by the command line."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from deployment import Bundle, Timing
 from experiments import export_command
@@ -42,8 +44,9 @@ def exported(hwnas, measured_run, tmp_path_factory):
     """The knee of a run on this machine, its file selected and timed."""
     out = tmp_path_factory.mktemp("exported") / "bundle"
     outcome = hwnas(
-        "export", measured_run.folder, "--target", "local-t1-b1", "--out", out, "--seconds", "3"
-    )
+        "export", measured_run.folder, "--target", "local-t1-b1", "--out", out, "--seconds", "3",
+        "--beside", "torch", "--beside", "openvino",
+    )  # fmt: skip
     assert outcome.code == 0, outcome.err + outcome.out
     return SimpleNamespace(folder=out, outcome=outcome, bundle=Bundle.open(out))
 
@@ -116,6 +119,8 @@ def test_damaged_options_are_the_files_fault(tmp_path):
         (("--target", "pixel-3", "--seconds", "0"), ("--seconds must be a positive number",)),
         (("--target", "pixel-3", "--max-accuracy-loss", "2"), ("--max-accuracy-loss",)),
         (("--target", "pixel-3", "--numerics", "fp8"), ("'fp8'", "dynamic")),
+        (("--target", "pixel-3", "--beside", "tensorrt"), ("'tensorrt'", "openvino-qdq")),
+        (("--target", "pixel-3", "--beside", "torch"), ("pixel-3-t1-b1 is another one",)),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(hwnas, searched, tmp_path, options, said):
@@ -233,6 +238,20 @@ def test_the_bundle_has_all_that_was_tried_and_measured(exported, measured_run):
         timed = {o.genes for o in ledger.observations("calibration.latency_ms", "local-t1-b1")}
     fitted = len(timed) - (tuple(record["facts"]["genes"]) in timed)
     assert f"fitted to {fitted} networks" in record["predicted"]["latency_source"]
+
+
+def test_other_runtimes_stand_beside_the_file(exported):
+    own, eager, vino = exported.bundle.record["beside"]
+    assert (own["runtime"], own["ratio"], own["status"]) == ("this file", 1.0, "timed")
+    assert (eager["runtime"], eager["status"]) == ("torch", "timed")
+    assert eager["ratio"] == pytest.approx(eager["latency_ms"] / own["latency_ms"])
+    assert eager["ratio"] > 1  # at a few microseconds a layer torch cannot be faster
+    installed = importlib.util.find_spec("openvino") is not None
+    assert vino["status"].startswith("timed" if installed else "not installed: ")
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert "## Other runtimes" in card
+    assert f"| torch {torch.__version__} |" in card
+    assert "beside: torch" in " ".join(exported.outcome.out.split())
 
 
 def test_a_bundle_reproduces_itself(hwnas, exported):

@@ -168,6 +168,13 @@ def test_what_stands_behind_the_bar():
     assert progress_text(busy) == "best 50.0%, 2 workers, 4 in flight, 2 failed"
 
 
+def test_a_bar_without_anything_to_do_leaves_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(width=150, force_terminal=False))
+    with console.progress_bar("timing"):
+        pass
+    assert "timing" not in capsys.readouterr().out
+
+
 def test_a_log_is_told_of_progress_in_lines(monkeypatch, capsys):
     monkeypatch.setattr(console, "console", Console(width=150, force_terminal=False))
     with console.progress_bar("searching") as advance:
