@@ -59,9 +59,10 @@ AVERAGE_GAIN = 1.10
 VIT_GAIN = 1.15
 
 Cell = dict[str, Any]
-SHORT = {EAGER: "eager", EXPORT: "torch.onnx", FUSED: "+ optimizer", OPENVINO: "OpenVINO",
-         OPENVINO_OWN: "OpenVINO, own", COMPILE: "compile", LITERT: "LiteRT", INT8: "hwnas int8",
-         OPENVINO_INT8: "OpenVINO int8"}  # fmt: skip
+SHORT = {EAGER: "eager", EXPORT: "export", FUSED: "optimizer", OPENVINO: "OV",
+         OPENVINO_OWN: "OV own", COMPILE: "compile", LITERT: "LiteRT", INT8: "int8",
+         OPENVINO_INT8: "OV int8"}  # fmt: skip
+"""Column heads: `torch.onnx.export`, the optimizer for transformers behind it, OpenVINO (OV)."""
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _show_cells(cells: Sequence[Cell]) -> None:
         )  # fmt: skip
     show(
         "Latency of hwnas's file in fp32, and of the others in multiples of it",
-        ["network", "batch", "threads", "MMACs", "ms", *(SHORT[name] for name in NAMES[1:])],
+        ["network", "b", "t", "MMACs", "ms", *(SHORT[name] for name in NAMES[1:])],
         rows,
     )
 
