@@ -582,7 +582,10 @@ def test_every_round_visits_all_in_another_order_between_the_reference(monkeypat
 
 def test_rounds_are_spread_over_the_least_time(monkeypatch, capsys):
     monkeypatch.setattr(measure, "write_json", lambda *_: None)
-    network = SimpleNamespace(visit=lambda runs: ([1.0] * runs, None, 0))
+    woken = []
+    network = SimpleNamespace(
+        visit=lambda runs: ([1.0] * runs, None, 0), warm=lambda: woken.append(1)
+    )
     results = {
         "settings": {"rounds": 2, "runs": 1, "min_seconds": 0.3, "seed": 0},
         "models": [{"file": "a", "samples_ms": [], "preempted": []}],
@@ -594,7 +597,20 @@ def test_rounds_are_spread_over_the_least_time(monkeypatch, capsys):
     measure.measure_rounds([network], results, "", lambda _: None)
     assert time.perf_counter() - began >= 0.29
     assert 2 < len(results["models"][0]["samples_ms"]) <= measure.MAX_ROUNDS
+    assert len(woken) == len(results["models"][0]["samples_ms"])  # after every pause
     assert "round 2 of 2" in capsys.readouterr().out
+
+
+def test_a_network_wakes_the_processor_by_running_for_a_while():
+    network = object.__new__(measure.Network)
+    ran = []
+    network.feed, network.session = {}, SimpleNamespace(run=lambda *_: ran.append(1))
+    began = time.perf_counter()
+    network.warm()
+    assert time.perf_counter() - began >= measure.WARM_S
+    assert len(ran) > 1
+    network.session = None  # opened for its visits alone
+    network.warm()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen")

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from deployment import LocalRunner, Timing, emit
-from deployment.kit.measure import WARM_RUNS
+from deployment.kit.measure import WARM_RUNS, WARM_S
 from deployment.runners.runner import MAX_ROUNDS
 from deployment.session_settings import SessionSettings
 from experiments.baselines import ScaledResNet
@@ -159,6 +159,19 @@ def test_a_minimum_time_is_filled_with_rounds_and_pauses(log):
         assert len(timing.samples_ms) == 2 * timing.rounds
     spread = LocalRunner().time([b"a"], threads=1, rounds=MAX_ROUNDS + 20, min_seconds=0.01)
     assert spread[0].rounds == MAX_ROUNDS + 20
+
+
+def test_after_a_pause_runs_that_are_not_timed_wake_the_processor(log):
+    (timing,) = LocalRunner().time([b"a"], threads=1, rounds=3, runs=2)
+    usual = 1 + 3 * (1 + 2)
+    assert len(log) == usual  # no pause
+    log.clear()
+    began = time.perf_counter()
+    (timing,) = LocalRunner().time([b"a"], threads=1, rounds=3, runs=2, min_seconds=0.5)
+    pauses = timing.rounds - 1
+    assert time.perf_counter() - began >= pauses * WARM_S
+    assert len(timing.samples_ms) == 2 * timing.rounds
+    assert len(log) > 1 + 3 * timing.rounds + 10 * pauses  # many fit into the time
 
 
 def test_latency_and_dispersion_by_hand():
