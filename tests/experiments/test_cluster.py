@@ -162,7 +162,7 @@ def test_the_command_of_the_page_runs_as_pasted(head, tmp_path):
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "succeeded" in said
-    assert "have room for 2 of 8 workers" in said
+    assert "has room for 2 of 8 workers" in said
 
     front = json.loads((out / "front.json").read_text())
     assert front["search"]["evaluations"] == 20

@@ -38,7 +38,7 @@ def pause_at(owner, name, count):
 
 search.train = partial(training.train, checkpoint_every=2)
 if sys.argv[2] == "train":
-    pause_at(training.run.Run, "update", 3)
+    pause_at(training.run.Run, "update", 8)  # a step has an update for each of its members
 elif sys.argv[2] == "search":
     pause_at(SupernetEvaluator, "evaluate", 2)
 else:
