@@ -13,8 +13,8 @@ round-robin over all files. Beside it: what each block's rounding does to the lo
 files take to be made when scales are found once and when each file finds its own, and how well the
 latency of mixed files is predicted where the precision of each stage is a gene.
 
-Supernets and measured accuracies are kept under `--folder`; with the defaults it takes about ten
-minutes on two cores.
+Supernets and measured accuracies are kept under `--folder`. With the defaults it took just under
+thirty minutes on two cores that were busy with other work.
 """
 
 from __future__ import annotations
