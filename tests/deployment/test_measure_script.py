@@ -580,24 +580,50 @@ def test_every_round_visits_all_in_another_order_between_the_reference(monkeypat
     assert rounds(2) != first
 
 
-def test_rounds_are_spread_over_the_least_time(monkeypatch, capsys):
+class Clock:
+    """Time that passes by sleeping and by what is done alone, so that no machine is too slow."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.pauses = 100.0, []
+        monkeypatch.setattr(measure.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(measure.time, "sleep", self.sleep)
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def visit(self, runs):
+        self.now += 0.001
+        return [1.0] * runs, None, 0
+
+
+@pytest.mark.parametrize("slow_round", [None, 7])
+def test_rounds_are_spread_over_the_least_time(monkeypatch, capsys, slow_round):
     monkeypatch.setattr(measure, "write_json", lambda *_: None)
-    woken = []
-    network = SimpleNamespace(
-        visit=lambda runs: ([1.0] * runs, None, 0), warm=lambda: woken.append(1)
-    )
+    clock = Clock(monkeypatch)
+    woken, visits = [], []
+
+    def visit(runs):
+        visits.append(runs)
+        if len(visits) == slow_round:
+            clock.now += 0.05  # the machine was busy: the next rounds come without a pause
+        return clock.visit(runs)
+
+    network = SimpleNamespace(visit=visit, warm=lambda: woken.append(clock.now))
     results = {
-        "settings": {"rounds": 2, "runs": 1, "min_seconds": 0.3, "seed": 0},
+        "settings": {"rounds": 2, "runs": 1, "min_seconds": 1.0, "seed": 0},
         "models": [{"file": "a", "samples_ms": [], "preempted": []}],
         "reference": {"file": "a", "samples_ms": [], "preempted": []},
         "seconds": 0.0,
         "repeated_visits": 0,
     }
-    began = time.perf_counter()
     measure.measure_rounds([network], results, "", lambda _: None)
-    assert time.perf_counter() - began >= 0.29
-    assert 2 < len(results["models"][0]["samples_ms"]) <= measure.MAX_ROUNDS
-    assert len(woken) == len(results["models"][0]["samples_ms"])  # after every pause
+    rounds = len(results["models"][0]["samples_ms"])
+    assert rounds == measure.MAX_ROUNDS
+    assert results["seconds"] == pytest.approx(1.0)
+    assert len(woken) == len(clock.pauses)  # after every pause, and only then
+    assert min(clock.pauses) > 0
+    assert len(woken) == rounds if slow_round is None else rounds - 10 < len(woken) < rounds
     assert "round 2 of 2" in capsys.readouterr().out
 
 
