@@ -73,7 +73,7 @@ def _python_input(entry: Record) -> list[str]:
 
 
 def cpp_code(record: Record) -> str:
-    """The same in C++ with onnxruntime's own header."""
+    """A program of the same in C++ with onnxruntime's own header; it prints the first class."""
     session, entry = record["session"], record["input"]
     shape = [1 if size is None else size for size in entry["shape"]]
     is_bytes = entry["type"] == "tensor(uint8)"
@@ -81,10 +81,16 @@ def cpp_code(record: Record) -> str:
     provider = session["providers"][0][0]
     said = "pixels, 0 to 255" if is_bytes else "yours, preprocessed as above"
     lines = [
+        "// c++ -std=c++17 run.cpp -I$ONNXRUNTIME/include -L$ONNXRUNTIME/lib -lonnxruntime",
         "#include <onnxruntime_cxx_api.h>",
+        "#include <algorithm>",
         "#include <array>",
+        "#include <iostream>",
         "#include <vector>",
         "",
+        "int main() {",
+    ]
+    body = [
         "Ort::Env env;",
         "Ort::SessionOptions options;",
         f"options.SetIntraOpNumThreads({session['threads']});",
@@ -110,5 +116,7 @@ def cpp_code(record: Record) -> str:
         f'*outputs[] = {{"{record["output"]["name"]}"}};',
         "auto answer = session.Run(Ort::RunOptions{}, inputs, &input, 1, outputs, 1);",
         "const float *logits = answer[0].GetTensorData<float>();",
+        "auto classes = answer[0].GetTensorTypeAndShapeInfo().GetShape()[1];",
+        'std::cout << std::max_element(logits, logits + classes) - logits << "\\n";',
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"  {line}" for line in body), "}"]) + "\n"

@@ -2,12 +2,15 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
@@ -25,6 +28,7 @@ from supernet import Split, Subnet
 from supernet.data import Normalisation
 from tests.deployment.doubles import HYBRID, PROFILE, TARGET, rows_of, shaken_subnet
 
+CPP_HEADERS = Path(os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime"))
 ROW = rows_of(HYBRID, 1)[-1]
 KNOWN = Normalisation(mean=(0.4, 0.5, 0.3), deviation=(0.2, 0.25, 0.3), source_size=(16, 16))
 
@@ -366,6 +370,28 @@ def test_the_cards_cpp_names_the_recorded_settings(original):
         assert text in code
     record["input"]["type"] = "tensor(uint8)"
     assert "std::vector<uint8_t>" in cpp_code(record)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (CPP_HEADERS / "onnxruntime_cxx_api.h").exists() or not shutil.which("c++"),
+    reason="needs a compiler and libonnxruntime-dev (or its folder in ONNXRUNTIME_INCLUDE)",
+)
+def test_the_cards_cpp_compiles_and_finds_the_class(original, tmp_path):
+    code = block((original.folder / "README.md").read_text(), "cpp")
+    code = code.replace('"model.onnx"', f'"{original.folder / "model.onnx"}"')
+    (tmp_path / "run.cpp").write_text(code)
+    (library,) = (Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # as a release has it
+        (tmp_path / name).symlink_to(library)
+    options = [f"-I{CPP_HEADERS}", f"-L{tmp_path}", "-lonnxruntime", f"-Wl,-rpath,{tmp_path}"]
+    command = ["c++", "-std=c++17", "run.cpp", *options, "-o", "run"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    said = subprocess.run(["./run"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    session = ort.InferenceSession(original.folder / "model.onnx")
+    (entry,) = session.get_inputs()
+    (logits,) = session.run(None, {entry.name: np.zeros((1, *entry.shape[1:]), np.float32)})
+    assert int(said.stdout) == logits[0].argmax()
 
 
 def test_the_card_of_a_costs_only_bundle_says_so(tmp_path):
