@@ -39,7 +39,7 @@ class PinnedProcesses:
             pipe.recv()  # it is ready
 
     def rate(self, rows: Genes, batch_size: int, processes: int) -> float:
-        """Evaluations a second of the first `processes` of them together.
+        """Evaluations a second of the first `processes` of them together, without first batches.
 
         Args:
             rows: What to evaluate; each process takes every `processes`-th row.
@@ -50,7 +50,11 @@ class PinnedProcesses:
         for pipe, part in zip(self._pipes, parts, strict=False):
             pipe.send((part, batch_size))
         taken: list[float] = [pipe.recv() for pipe, _ in zip(self._pipes, parts, strict=False)]
-        return sum(len(part) / seconds for part, seconds in zip(parts, taken, strict=True))
+        return sum(
+            (len(part) - batch_size) / seconds
+            for part, seconds in zip(parts, taken, strict=True)
+            if len(part) > batch_size
+        )
 
     def close(self) -> None:
         """Ends the processes."""
@@ -76,14 +80,15 @@ def cores(count: int) -> list[int]:
 
 
 def _serve(pipe: Connection, core: int) -> None:
-    """Evaluates what comes, and tells how long it took."""
+    """Evaluates what comes, and tells how long all but the first batch took."""
     if core >= 0 and sys.platform == "linux":
         os.sched_setaffinity(0, {core})
     evaluator = worker_evaluator(digits_evaluator())
     pipe.send("ready")
     while (task := pipe.recv()) is not None:
         rows, batch_size = task
+        evaluator.evaluate(rows[:batch_size])
         began = time.perf_counter()
-        for start in range(0, len(rows), batch_size):
+        for start in range(batch_size, len(rows), batch_size):
             evaluator.evaluate(rows[start : start + batch_size])
         pipe.send(time.perf_counter() - began)

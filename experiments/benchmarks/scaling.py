@@ -4,27 +4,30 @@ Whole searches (loop, SQLite ledger, executor) of the quickstart's hybrid space 
 
 - Evaluations a second of a real supernet evaluation with 1 and 2 workers, one thread each: Ray's
   actors and local processes, beside plain processes without any engine, each pinned to a core,
-  which evaluate the same rows by the same evaluator in the same batches. A search's rate is the
-  sum over its workers of (rows - first batch) / (last result - first result), so that neither
-  start nor end count; rows are of about the same size.
+  which evaluate the same rows by the same evaluator in the same batches. All are there the whole
+  time and take turns of some seconds, since what else a machine does changes its speed by more
+  than an engine costs: shares are of turns next to each other. The rate of a turn is the sum over
+  its workers of (rows - first batch) / (last result - first result), so that neither its start
+  nor its end count; rows are of about the same size.
 - Overhead: the time of an evaluation by an evaluator that does nothing, with one worker, at
-  batches of 1 and of 32 rows, from the first result to the last.
+  batches of 1 and of 32 rows, from the first result to the last; of several rounds the best and
+  the median.
 - From the call of `search` to its first result, with the supernet. Ray runs already; its own
   start is told apart.
-
-All take turns; of several rounds the best and the median are told.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -36,7 +39,7 @@ from experiments.benchmarks.supernet_evaluation import digits_evaluator
 from hardware_profiles import local_target
 from latency_models import RooflineCostModel
 from records import Ledger
-from search_spaces import Genes
+from search_spaces import Genes, SearchSpace
 from strategies import (
     Executor,
     Feasibility,
@@ -45,14 +48,20 @@ from strategies import (
     Problem,
     RandomSearch,
     RayWorkers,
+    Strategy,
     check_feasible,
     search,
 )
 from strategies.protocols import Evaluator
 from strategies.result import Progress
 
+PLAIN = "no engine, pinned"
 POOLS: Mapping[str, Callable[..., Executor]] = {"Ray": RayWorkers, "processes": LocalProcesses}
 WORKERS = (1, 2)
+BATCH = 2
+WARM_ROWS = 8
+"""Evaluations of each worker before any turn counts."""
+
 BATCHES = {1: 5.0, 32: 0.5}
 """Rows in a batch, and how many milliseconds an evaluation may cost then."""
 
@@ -112,24 +121,37 @@ class Bench:
         costs = RooflineCostModel(space, local_target())
         return cls(evaluator, costs, check_feasible(Problem(space, evaluator, [costs])), folder)
 
-    def search(self, evaluator: Evaluator, executor: Executor, rows: Genes) -> Arrivals:
-        """Has rows evaluated by a whole search, with a ledger on the disk."""
+    def search(
+        self, evaluator: Evaluator, executor: Executor, strategy: Strategy, count: int
+    ) -> Arrivals:
+        """Has `count` rows evaluated by a whole search, with a ledger on the disk."""
+        arrivals = Arrivals()
+        self.search_told(evaluator, executor, strategy, count, arrivals.note)
+        return arrivals
+
+    def search_told(
+        self,
+        evaluator: Evaluator,
+        executor: Executor,
+        strategy: Strategy,
+        count: int,
+        note: Callable[[Progress], None],
+    ) -> None:
+        """The same, telling its progress."""
         problem = Problem(self.costs.space, evaluator, [self.costs])
-        path = self.folder / "run.sqlite"
-        path.unlink(missing_ok=True)
-        with Ledger.create(path, {}) as ledger:
-            arrivals = Arrivals()
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder) as folder,
+            Ledger.create(Path(folder) / "run.sqlite", {}) as ledger,
+        ):
             search(
                 problem,
-                evaluations=len(rows),
-                strategy=RandomSearch(problem.space),
-                initial=rows,
+                evaluations=count,
+                strategy=strategy,
                 executor=executor,
                 ledger=ledger,
                 feasibility=self.feasibility,
-                on_progress=arrivals.note,
+                on_progress=note,
             )
-        return arrivals
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -137,10 +159,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         bench = Bench.made(Path(folder))
         began = time.perf_counter()
-        with ray_of_its_own(max(WORKERS)):
+        with ray_of_its_own(sum(WORKERS)):
             started = time.perf_counter() - began
             figures: dict[str, Any] = {"start of Ray, s": started}
-            figures |= supernet_rates(bench, arguments.rows, arguments.rounds)
+            figures |= supernet_rates(bench, arguments.rows, arguments.turns)
             figures["overhead, ms"] = overheads(bench, arguments.rounds, arguments.idle_rows)
     return figures
 
@@ -148,26 +170,127 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 # ---- a real evaluation -------------------------------------------------------------------------
 
 
+class Turns(RandomSearch):
+    """Proposes given rows, some in each turn; between turns the search waits in `ask`.
+
+    Args:
+        space: The space.
+        rows: What to propose, in this order.
+        left: How many of them before the search waits for the first time.
+    """
+
+    waits: ClassVar[bool] = True
+
+    def __init__(self, space: SearchSpace, rows: Genes, left: int = 0) -> None:
+        super().__init__(space, initial=rows)
+        self.left = left
+        self.begins, self.drained = threading.Event(), threading.Event()
+        self.stops = False
+
+    @property
+    def has_design(self) -> bool:
+        """True: the search makes none."""
+        return True
+
+    def ask(self, n: int) -> Genes:
+        """Some of the rows of this turn; none while those are measured, then it waits."""
+        if self.left == 0:
+            if len(self.pending):
+                return self._no_rows()
+            self.drained.set()  # all workers are idle
+            self.begins.wait()
+            self.begins.clear()
+            if self.stops:
+                raise _StoppedError
+        rows = super().ask(min(n, self.left))
+        self.left -= len(rows)
+        return rows
+
+
+class _StoppedError(Exception):
+    """A search is not wanted any more."""
+
+
+class SearchInTurns:
+    """A search in a thread, whose workers are idle between turns; use it in a `with` statement.
+
+    Args:
+        bench: What searches share.
+        executor: Has the workers.
+        rows: What will be evaluated in all turns together.
+    """
+
+    def __init__(self, bench: Bench, executor: Executor, rows: Genes) -> None:
+        self.strategy = Turns(bench.costs.space, rows)
+        self.error: BaseException | None = None
+        self.arrivals = Arrivals()
+        self.thread = threading.Thread(target=self._search, args=(bench, executor), daemon=True)
+        self.count = len(rows)
+        self.thread.start()
+
+    def turn(self, count: int) -> Arrivals:
+        """Has the next rows evaluated.
+
+        Raises:
+            Exception: That of the search.
+        """
+        self.strategy.drained.wait()
+        self.strategy.drained.clear()
+        self.arrivals, self.strategy.left = Arrivals(self.arrivals.began), count
+        self.strategy.begins.set()
+        self.strategy.drained.wait()
+        if self.error is not None:
+            raise self.error
+        return self.arrivals
+
+    def _search(self, bench: Bench, executor: Executor) -> None:
+        def note(progress: Progress) -> None:
+            self.arrivals.note(progress)
+
+        try:
+            bench.search_told(bench.evaluator, executor, self.strategy, self.count, note)
+        except _StoppedError:
+            pass
+        except BaseException as error:  # it is raised in the main thread
+            self.error = error
+        finally:
+            self.strategy.drained.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.strategy.stops = True
+        self.strategy.begins.set()
+        self.thread.join(60)
+
+
 def supernet_rates(bench: Bench, count: int, rounds: int) -> dict[str, Any]:
     """Evaluations a second and the time to the first, of every executor and of plain processes."""
-    rows = similar_rows(bench, max(WORKERS) * count)
+    rows = similar_rows(bench, max(WORKERS) * (count * rounds + WARM_ROWS))
     rates: dict[tuple[str, int], list[float]] = {}
-    firsts: dict[tuple[str, int], list[float]] = {}
-    with PinnedProcesses(max(WORKERS)) as plain:
-        plain.rate(rows[:4], 2, max(WORKERS))  # warms up
-        for _ in range(rounds):
+    firsts: dict[tuple[str, int], float] = {}
+    with contextlib.ExitStack() as stack:
+        searches = {}
+        for workers in WORKERS:
+            for name, make in POOLS.items():  # one after the other: each start is timed
+                own = rows[: workers * (count * rounds + WARM_ROWS)]
+                made = SearchInTurns(bench, make(workers=workers), own)
+                searches[name, workers] = stack.enter_context(made)
+                firsts[name, workers] = made.turn(workers * WARM_ROWS).first_s
+        plain = stack.enter_context(PinnedProcesses(max(WORKERS)))
+        plain.rate(rows[: 2 * WARM_ROWS], BATCH, max(WORKERS))
+        for number in range(rounds):
             for workers in WORKERS:
-                own = rows[: workers * count]
-                rates.setdefault(("no engine, pinned", workers), []).append(
-                    plain.rate(own, 2, workers)
-                )
-                for name, make in POOLS.items():
-                    arrivals = bench.search(bench.evaluator, make(workers=workers), own)
+                first = workers * (WARM_ROWS + number * count)
+                own = rows[first : first + workers * count]
+                rates.setdefault((PLAIN, workers), []).append(plain.rate(own, BATCH, workers))
+                for name in POOLS:
+                    arrivals = searches[name, workers].turn(len(own))
                     rates.setdefault((name, workers), []).append(arrivals.rate)
-                    firsts.setdefault((name, workers), []).append(arrivals.first_s)
     table = rate_rows(rates, firsts)
     show(
-        "evaluations a second of a supernet, whole searches; batches of 2",
+        f"evaluations a second of a supernet, whole searches; batches of {BATCH}, {rounds} turns",
         ["", "workers", "best", "median", "share of no engine", "first result after, s"],
         [list(row.values()) for row in table],
     )
@@ -190,29 +313,29 @@ def similar_rows(bench: Bench, count: int) -> Genes:
 
 
 def rate_rows(
-    rates: Mapping[tuple[str, int], list[float]], firsts: Mapping[tuple[str, int], list[float]]
+    rates: Mapping[tuple[str, int], list[float]], firsts: Mapping[tuple[str, int], float]
 ) -> list[dict[str, str]]:
     """The table: what stands first for a number of workers is what the others are compared to.
 
-    Shares are of the best of each, and of the medians; the median of the ratios of each round
-    would compare neighbours in time, but an executor starts between them.
+    The share is the median of those of each round, with the quartiles, and that of the best.
     """
     rows = []
     ceilings: dict[int, list[float]] = {}
     for (name, workers), found in sorted(rates.items(), key=lambda item: item[0][1]):
         ceiling = ceilings.setdefault(workers, found)
-        best, middle = (
-            f"{100 * of(found) / of(ceiling):.1f} %" for of in (max, statistics.median)
-        )
+        shares = 100 * np.divide(found, ceiling)
+        low, middle, high = np.percentile(shares, [25, 50, 75])
+        best = 100 * max(found) / max(ceiling)
         seconds = firsts.get((name, workers))
+        share = f"{middle:.1f} % ({low:.0f} to {high:.0f}; best of each {best:.1f})"
         rows.append(
             {
                 "name": name,
                 "workers": str(workers),
                 "best": f"{max(found):.2f}",
                 "median": f"{statistics.median(found):.2f}",
-                "share": "" if found is ceiling else f"{best} (medians {middle})",
-                "first": f"{min(seconds):.1f}" if seconds else "",
+                "share": "" if found is ceiling else share,
+                "first": "" if seconds is None else f"{seconds:.1f}",
             }
         )
     return rows
@@ -237,7 +360,8 @@ def overheads(bench: Bench, rounds: int, count: int) -> list[dict[str, Any]]:
             wanted = count * (1 if size == 1 else 8)
             rows = np.unique(space.sample(2 * wanted, rng, "architectures"), axis=0)
             for name, make in executors.items():
-                arrivals = bench.search(idle, make(size), rng.permutation(rows)[:wanted])
+                own = Turns(space, rng.permutation(rows)[:wanted], wanted)
+                arrivals = bench.search(idle, make(size), own, wanted)
                 found.setdefault((name, size), []).append(1000 / arrivals.rate)
     show(
         "overhead of an evaluation in ms: loop, ledger, executor, one worker",
@@ -251,8 +375,9 @@ def overheads(bench: Bench, rounds: int, count: int) -> list[dict[str, Any]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, default=60, help="evaluations of each worker a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=24, help="evaluations of each worker a turn")
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3, help="for the overhead")
     parser.add_argument("--idle-rows", type=int, default=400, help="evaluations that do nothing")
 
 
