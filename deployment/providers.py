@@ -290,6 +290,11 @@ def provider(name: str) -> Provider:
     return PROVIDERS[name]
 
 
+def takers(way: str) -> str:
+    """Short names of the providers that take files in some numbers, with commas."""
+    return ", ".join(one.name for one in PROVIDERS.values() if way in one.ways)
+
+
 def present_providers() -> tuple[str, ...]:
     """Short names of the providers that the installed onnxruntime has."""
     return tuple(one.name for one in PROVIDERS.values() if one.is_present)

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import torch
 
+from deployment.emission.emit import image_shape
+from deployment.emission.preprocessing import preprocessing_of
 from deployment.proofs.verify import VerificationError
 from deployment.quantisation.quantised import MODES, quantise
 from deployment.runtime import open_session
@@ -108,6 +111,9 @@ def verify_quantised(
 ) -> Quantised:
     """Compares the logits of an int8 file with torch's.
 
+    A file with its preprocessing inside is given the bytes that the images come to, and torch what
+    the preprocessing makes of the same bytes.
+
     Args:
         subnet: The network in eval mode.
         data: Its int8 file.
@@ -126,13 +132,18 @@ def verify_quantised(
     size = int(entry.shape[0])
     if images is None or len(images) < size:
         generator = torch.Generator().manual_seed(seed)
-        shape = (-(-RANDOM_IMAGES // size) * size, *entry.shape[1:])
+        shape = (-(-RANDOM_IMAGES // size) * size, *image_shape(subnet))
         compared, are_real = torch.randn(shape, generator=generator), False
     else:
         compared, are_real = images[: len(images) // size * size], True
+    inside = preprocessing_of(onnx.load_from_string(data))
+    given = compared.numpy()
+    if inside is not None:
+        given = inside.denormalised(given)
+        compared = torch.from_numpy(inside.normalised(given))
     with torch.no_grad():
         ours = subnet(compared).numpy()
-    batches = compared.numpy().reshape(-1, size, *compared.shape[1:])
+    batches = given.reshape(-1, size, *given.shape[1:])
     theirs = np.concatenate([session.run(None, {entry.name: b})[0] for b in batches])
     spread = max(float(ours.std()), 1e-30)
     found = Quantised(

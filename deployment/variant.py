@@ -18,11 +18,14 @@ class Variant:
         forms: In which forms the network is written.
         numerics: In which numbers the file computes.
         settings: How the file is opened.
+        chunk: How many images the file takes at a time (`deployment.emission.chunks`); None for
+            its whole batch.
     """
 
     forms: Forms = field(default_factory=Forms)
     numerics: Numerics = field(default_factory=Numerics)
     settings: SessionSettings = field(default_factory=SessionSettings)
+    chunk: int | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -35,4 +38,5 @@ class Variant:
             "forms": self.forms.to_json(),
             "numerics": self.numerics.to_json(),
             "settings": self.settings.to_json(),
+            "chunk": self.chunk,
         }

@@ -1,4 +1,4 @@
-"""The file of a variant: emitted in its forms, in its numbers.
+"""The file of a variant: emitted in its forms, in its numbers, in chunks of its batch.
 
 fp16 files are converted by onnxruntime's own tool (`onnxruntime.transformers.float16`); input and
 output stay fp32. The processor has no fast kernels for them, so they are made only for providers
@@ -8,6 +8,7 @@ that have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,14 @@ import onnx
 import torch
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
+from deployment.emission.chunks import in_chunks
 from deployment.emission.emit import emit
 from deployment.emission.forms import Forms
 from deployment.emission.preprocessing import Preprocessing
 from deployment.emission.preprocessing_nodes import preprocessed
 from deployment.network_blocks import nodes_within
 from deployment.numerics import Numerics
-from deployment.providers import PROVIDERS, provider
+from deployment.providers import provider, takers
 from deployment.quantisation.quantised import Quantiser
 from deployment.variant import Variant
 from records import BadInputError, CorruptFileError
@@ -47,7 +49,8 @@ def variant_file(
         preprocessing: What the file does to its images first; none unless told.
 
     Raises:
-        BadInputError: Static int8 without images, numbers that the provider does not take.
+        BadInputError: Static int8 without images, numbers that the provider does not take, chunks
+            that do not divide the batch.
         CorruptFileError: onnxruntime cannot quantise or convert the network.
         ExportError: A primitive that cannot be exported.
     """
@@ -85,14 +88,32 @@ class VariantFiles:
         self._emitted: dict[Forms, bytes] = {}
         self._quantisers: dict[tuple[Forms, str], Quantiser] = {}
         self._data: dict[tuple[Forms, Numerics], bytes] = {}
+        self._chunks: dict[int, VariantFiles] = {}
 
     def data(self, variant: Variant) -> bytes:
         """See `variant_file`."""
         check_numerics(variant)
+        if variant.chunk is not None:
+            return self._in_chunks(variant, variant.chunk)
         key = (variant.forms, variant.numerics)
         if key not in self._data:
             self._data[key] = self._made(*key)
         return self._data[key]
+
+    def _in_chunks(self, variant: Variant, chunk: int) -> bytes:
+        """The file for so many images, run on chunk after chunk of the batch."""
+        if self.batch_size is None:
+            raise BadInputError(
+                "a file for any number of images has no chunks: fix its batch size"
+            )
+        if chunk not in self._chunks:
+            self._chunks[chunk] = VariantFiles(
+                self.subnet, chunk, calibration_images=self._images,
+                preprocessing=self.preprocessing, threads=self.threads,
+            )  # fmt: skip
+        part = self._chunks[chunk].data(replace(variant, chunk=None))
+        model = in_chunks(onnx.load_from_string(part), self.batch_size)
+        return bytes(model.SerializeToString())
 
     def emitted(self, forms: Forms) -> bytes:
         """The fp32 file in some forms, without preprocessing."""
@@ -151,7 +172,7 @@ def check_numerics(variant: Variant) -> None:
     """
     way, name = variant.numerics.way, variant.settings.provider
     if way not in provider(name).ways:
-        others = ", ".join(one.name for one in PROVIDERS.values() if way in one.ways)
+        others = takers(way)
         raise BadInputError(
             f"provider {name!r} does not take files in {variant.numerics.name}; it takes "
             f"{', '.join(provider(name).ways)}, and {way} is taken by: {others}"

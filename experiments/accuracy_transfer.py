@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from experiments.accuracy_tables import SPACES, read_accuracy_table
+from experiments.table_files import write_rows
 from predictors import StackedPredictor
 from records import (
     BadInputError,
@@ -27,7 +26,6 @@ from records import (
     HwnasError,
     MissingFileError,
     parse_json,
-    replace_file,
     storage_error,
 )
 
@@ -51,14 +49,7 @@ def predict(
         )
     model = StackedPredictor(known.space, seed=seed).fit(known.genes[rows], accuracy)
     found = model.interval(known.genes, COVERAGE)
-    columns = {
-        "row": pa.array(range(len(known.genes)), pa.int64()),
-        "accuracy": found.mean,
-        "lower": found.lower,
-        "upper": found.upper,
-    }
-    with replace_file(out) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    write_rows(out, {"accuracy": found.mean, "lower": found.lower, "upper": found.upper})
 
 
 def read_rows(path: Path, count: int) -> npt.NDArray[np.intp]:

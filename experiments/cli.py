@@ -1,257 +1,55 @@
-"""The command line: `hwnas quickstart`, `hwnas search`, `hwnas devices`, `hwnas profile`,
-`hwnas draw`, `hwnas verify`, `hwnas explain`, `hwnas export`, `hwnas reproduce`, `hwnas compare`.
+"""The entry of the command line: runs a command of `experiments.commands`, and ends it.
 
-Errors that a user can mend end with one line and exit code 2, without a traceback.
+Errors that a user can mend end with one line and exit code 2, without a traceback; Ctrl-C ends
+with one line and exit code 130, also while the commands are still being imported. So nothing that
+takes time is imported here before Ctrl-C is looked after.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
-
-from experiments.bundle_cli import compare_command, export_command, reproduce_command
-from experiments.cluster.train_cli import train_command
-from experiments.console import console, say, show_table
-from experiments.profile_cli import profile_app
-from experiments.search_cli import quickstart_command, search_command
-from experiments.spaces import SPACES
-from hardware_profiles import (
-    DEVICE_ROW_UNITS,
-    device,
-    device_names,
-    device_rows,
-    local_profile,
-    measure_local,
-    number_rows,
-    profile_lines,
-    save_profile,
-)
-from records import HwnasError
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Hardware-aware neural architecture search: networks for your device, measured there.",
-)
-devices_app = typer.Typer(help="The devices that are known.", invoke_without_command=True)
-app.add_typer(devices_app, name="devices")
-app.add_typer(profile_app, name="profile")
+from experiments.interruption import INTERRUPTED, end_interrupted, ends_at_once
 
 BAD_INPUT = 2
-INTERRUPTED = 130
-
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""The parser's error; typer carries the parser within it or, before 0.20, beside it."""
-
-
-app.command("quickstart")(quickstart_command)
-app.command("search")(search_command)
-app.command("train")(train_command)
-app.command("export")(export_command)
-app.command("reproduce")(reproduce_command)
-app.command("compare")(compare_command)
-
-
-@devices_app.callback()
-def devices_command(context: typer.Context) -> None:
-    """Lists the devices, with how much of each profile was read from a source."""
-    if context.invoked_subcommand is not None:
-        return
-    rows = device_rows([device(name) for name in device_names()])
-    show_table(f"Devices: {DEVICE_ROW_UNITS}", *_columns(rows), left=2)
-
-
-@devices_app.command("show")
-def show_command(name: Annotated[str, typer.Argument(help="a name or a profile's path")]) -> None:
-    """Shows every number of a device with its source."""
-    profile = device(name)
-    rows = number_rows(profile)
-    show_table(f"{profile.name}: {profile.description}", *_columns(rows), left=1, wrapped="source")
-    for line in profile_lines(profile):
-        say(line)
-
-
-@profile_app.callback()
-def profile_command(
-    context: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="also write the profile to this file")] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="measure again")] = False,
-) -> None:
-    """Measures this machine (arithmetic, memory, caches, runtimes), or a device of yours."""
-    if context.invoked_subcommand is not None:
-        return
-    if out is not None and out.exists():
-        raise HwnasError(f"{out} exists and is never overwritten: choose another file")
-    with console.status("measuring this machine"):
-        profile = (
-            measure_local() if refresh and out is not None else local_profile(refresh=refresh)
-        )
-    show_table(
-        f"{profile.name}: {profile.description}",
-        *_columns(number_rows(profile)),
-        left=1,
-        wrapped="source",
-    )
-    say(f"instruction sets: {', '.join(profile.instruction_sets) or 'unknown'}")
-    say("runtimes: " + ", ".join(f"{k} {v}" for k, v in profile.runtimes.items()))
-    say(profile.notes)
-    if out is not None:
-        save_profile(profile, out)
-        say(f"written to {out}")
-
-
-@app.command("draw")
-def draw_command(
-    out: Annotated[Path, typer.Option(help="the picture to write: .png, .svg or .pdf")],
-    space: Annotated[
-        str | None,
-        typer.Option(
-            help=f"{', '.join(SPACES)}, a published one such as nas-bench-201, or a .json file; "
-            "not needed where --genes-json holds it"
-        ),
-    ] = None,
-    genes_json: Annotated[
-        Path | None,
-        typer.Option(help="the architecture: a list of genes, its choices, or a bundle.json"),
-    ] = None,
-    compare_json: Annotated[
-        Path | None, typer.Option(help="a second one; what differs is marked")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="draws an architecture where none is given")] = 0,
-    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
-    channels: Annotated[int | None, typer.Option(help="channels of the images")] = None,
-    classes: Annotated[int | None, typer.Option(help="number of classes")] = None,
-) -> None:
-    """Draws an architecture of any space, or two with their differences."""
-    from experiments.draw_command import Images, draw
-
-    images = Images(image_size=image_size, channels=channels, num_classes=classes)
-    drawn = draw(
-        out,
-        space=space,
-        images=images,
-        genes_file=genes_json,
-        compare_file=compare_json,
-        seed=seed,
-    )
-    say(f"an architecture of {drawn.name} written to {out}")
-
-
-@app.command("verify")
-def verify_command(
-    space: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(SPACES)}, a published one such as nas-bench-201, or module:Class"
-        ),
-    ],
-    architectures: Annotated[
-        int, typer.Option(help="random architectures to look at, beside the extremes")
-    ] = 8,
-    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
-    onnx: Annotated[
-        bool, typer.Option("--onnx/--no-onnx", help="export files and compare them")
-    ] = True,
-    seed: Annotated[int, typer.Option(help="derives everything random")] = 0,
-) -> None:
-    """Proves that tables, supernet, subnets and files of a space agree; exit code 1 if not."""
-    from experiments.verify_command import prove
-
-    report = prove(space, architectures=architectures, image_size=image_size, onnx=onnx, seed=seed)
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@app.command("explain")
-def explain_command(
-    model: Annotated[Path | None, typer.Argument(help="an ONNX file or a bundle's folder")] = None,
-    target: Annotated[
-        str, typer.Option(help="a device's name, a profile's path, or local")
-    ] = "local",
-    threads: Annotated[int, typer.Option(help="threads of one inference")] = 1,
-    batch: Annotated[int, typer.Option(help="images a run, with --space")] = 1,
-    precision: Annotated[str, typer.Option(help="on another device")] = "fp32",
-    end_to_end: Annotated[
-        str | None,
-        typer.Option(
-            help="an image's file or a size such as 640x480: time its way to the network"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="also write a picture: .png, .svg, .pdf")
-    ] = None,
-    top: Annotated[int, typer.Option(help="print only that many of the longest; 0 all")] = 0,
-    space: Annotated[
-        str | None, typer.Option(help="explain an architecture of this space")
-    ] = None,
-    genes_json: Annotated[Path | None, typer.Option(help="the architecture, as in draw")] = None,
-    image_size: Annotated[int | None, typer.Option(help="side of the images")] = None,
-    seed: Annotated[int, typer.Option(help="draws an architecture where none is given")] = 0,
-) -> None:
-    """Shows where the time of a network goes, kernel by kernel, beside the device's ceiling."""
-    from experiments.draw_command import Images
-    from experiments.explain_command import explain
-
-    explain(
-        model,
-        target,
-        threads=threads,
-        batch=batch,
-        precision=precision,
-        image=end_to_end,
-        out=out,
-        top=top,
-        space=space,
-        genes_file=genes_json,
-        images=Images(image_size=image_size, channels=None, num_classes=None),
-        seed=seed,
-    )
-
-
-def _columns(rows: Sequence[object]) -> tuple[list[str], list[list[str]]]:
-    """Head and body of a table of dataclasses with text fields."""
-    from dataclasses import astuple, fields, is_dataclass
-
-    if not rows:
-        return [], []
-    first = rows[0]
-    assert is_dataclass(first)
-    head = [field.name.replace("_", " ") for field in fields(first)]
-    body = [[str(cell) for cell in astuple(row)] for row in rows]  # type: ignore[call-overload]
-    return head, body
 
 
 def run(arguments: Sequence[str]) -> None:
     """Runs a command; a user's error ends with one line and exit code 2."""
+    import logging
+
+    import typer
+
+    from experiments.commands import app
+    from records import HwnasError
+
+    # The parser's error; typer carries the parser within it or, before 0.20, beside it.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         code = app(list(arguments), prog_name="hwnas", standalone_mode=False)
     except HwnasError as error:
         _complain(f"error: {error}")
         sys.exit(BAD_INPUT)
-    except UsageError as error:
+    except usage_error as error:
         if message := _usage(error):
             _complain(f"error: {message}")
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _complain(
-            "interrupted; what is in the run's ledger is kept: continue with the same options and "
-            "--resume (before the training begins there is nothing to keep: start again)"
+        end_interrupted(
+            "what is in the run's ledger is kept: continue with the same options and --resume "
+            "(before the training begins there is nothing to keep: start again)"
         )
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(message: str) -> None:
     """Prints one line to standard error."""
+    from rich.console import Console
+
     line = " ".join(message.split())
     Console(stderr=True, highlight=False).print(
         line, style="bold red", markup=False, soft_wrap=True
@@ -273,6 +71,8 @@ def _usage(error: Exception) -> str:
 
 def main() -> None:
     """The command `hwnas`."""
+    with ends_at_once():
+        import experiments.commands  # noqa: F401  torch and others among it, for a second or more
     run(sys.argv[1:])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.console import say, show_table
+from experiments.precision_option import in_fp32
 from strategies import Feasibility, Problem
 from strategies.problem import UNMEASURED
 
@@ -82,6 +83,9 @@ def closing_table(front: Mapping[str, Any]) -> None:
             [_row(point, is_timed) for point in points],
             wrapped="folder",
         )
+        for point in points:
+            if "precisions" in point:
+                say(f"  {Path(point['file']).parent.name} in fp32: {in_fp32(point['precisions'])}")
     compromise_table(front)
     difference = max(point["relative_difference"] for point in front["points"])
     untimed = [p["target"] for p in front["points"] if p["measured"]["latency_ms"] is None]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.executor_option import ExecutorOptions
+from experiments.precision_option import check_precision
 from experiments.target_options import LIMITS, TargetOption, limits_by_metric, parse_target
 from records import BadInputError, without_secrets
 
@@ -25,7 +26,7 @@ EPOCHS = {("digits", "hybrid"): 55, ("digits", "cnn"): 55, ("digits", "vit"): 11
 
 OMITTED = (
     "ledger", "target", "command_file", "together", "supernet", "least_gain", "threads",
-    "timeout_s", "retries", "cpus", "gpus", "resources",
+    "timeout_s", "retries", "cpus", "gpus", "resources", "precision", "epochs",
 )  # fmt: skip
 """Options that a run does not mention where they are not given."""
 
@@ -44,6 +45,8 @@ class SearchConfig:
             that exported files are timed there; without it they are not timed.
         together: Whether every network must keep the limits of all targets; of this machine's
             two it always must.
+        precision: `mixed` makes the precision of each stage a choice of the search; None leaves
+            files in the precision of their target.
         max_latency_ms: Limit on the latency of one image at batch 1; with targets, on each of
             them that has none of its own, for one run of its batch. So with the others.
         max_energy_mj: Limit on the (modelled) energy of one image at batch 1.
@@ -52,7 +55,8 @@ class SearchConfig:
         resume: Whether to continue the run in `out`.
         ledger: Where the run's ledger is, a file or a database URL; None is its folder.
         fork: The folder of a new run with what still holds of the one in `out`.
-        epochs: Passes over the training images; None takes what suits the dataset.
+        epochs: Passes over the training images; None takes what suits the dataset. A search in
+            the weights of `supernet` trains nothing and has none.
         evaluations: Subnets whose accuracy is measured.
         strategy: How to search, a name of `strategies.by_name`.
         least_gain: Ends the search where the expected gain is below this share of the hypervolume
@@ -75,12 +79,16 @@ class SearchConfig:
         data_folder: Where a named dataset's files are.
     """
 
+    has_baseline: ClassVar[bool] = False
+    """Whether a network is trained alone, to compare with."""
+
     dataset: str = "digits"
     space: str = "hybrid"
     out: Path = Path("runs/search")
     targets: tuple[str, ...] = ()
     command_file: Path | None = None
     together: bool = False
+    precision: str | None = None
     max_latency_ms: float | None = None
     max_energy_mj: float | None = None
     max_memory_kb: float | None = None
@@ -130,6 +138,11 @@ class SearchConfig:
             )
         if self.epochs is not None and self.epochs < 1:
             raise BadInputError(f"--epochs must be at least 1, got {self.epochs}")
+        if self.epochs is not None and not self.trains:
+            raise BadInputError(
+                "--epochs is for training, and --supernet brings trained weights: leave one of "
+                "the two out"
+            )
 
     def _check_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
@@ -146,7 +159,7 @@ class SearchConfig:
             )
         if self.together and len(self.targets) < 2:
             raise BadInputError("--together is about several targets: name them with --target")
-        _ = self.target_options  # whatever is wrong with them
+        check_precision(self.precision, self.target_options)  # or whatever is wrong with these
 
     @property
     def target_options(self) -> tuple[TargetOption, ...]:
@@ -176,15 +189,21 @@ class SearchConfig:
         return self.executor_options.make()
 
     @property
+    def trains(self) -> bool:
+        """Whether anything is trained: a supernet, or a baseline."""
+        return self.supernet is None or self.has_baseline
+
+    @property
     def training_epochs(self) -> int:
-        """Passes over the training images."""
+        """Passes over the training images, where anything is trained."""
         return (
             self.epochs if self.epochs is not None else EPOCHS.get((self.dataset, self.space), 3)
         )
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready values."""
-        found = {**asdict(self), "out": str(self.out), "epochs": self.training_epochs}
+        found = {**asdict(self), "out": str(self.out)}
+        found["epochs"] = self.training_epochs if self.trains else None
         del found["fork"]
         if self.ledger is not None:
             found["ledger"] = without_secrets(self.ledger)
@@ -220,6 +239,8 @@ class QuickstartConfig(SearchConfig):
         refit_threshold: Median relative error of predicted latencies above which the cost model is
             refitted with what was measured.
     """
+
+    has_baseline: ClassVar[bool] = True
 
     out: Path = Path("runs/quickstart")
     points: int = 4

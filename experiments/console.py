@@ -12,11 +12,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 """Where everything is printed."""
@@ -28,17 +30,24 @@ Advance = Callable[[int, int, str], None]
 LINES_EVERY_S = 60.0
 
 
+class _Count(MofNCompleteColumn):
+    """How many of how many are done; nothing as long as nobody knows."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 @contextmanager
-def progress_bar(title: str) -> Iterator[Advance]:
+def progress_bar(title: str, *, idle: str = "") -> Iterator[Advance]:
     """A progress bar; call what it gives with (done, total, a short text behind the bar).
 
     In a file or a pipe, such as a job's log, a line tells about it every `LINES_EVERY_S`. Where
-    there was nothing to do, nothing stays.
+    there was nothing to do, no bar stays, but the line `idle` is printed if there is one.
     """
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        _Count(),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[text]}"),
@@ -57,6 +66,8 @@ def progress_bar(title: str) -> Iterator[Advance]:
         yield advance
         if progress.tasks[0].total is None:
             progress.update(task, visible=False)
+    if idle and progress.tasks[0].total is None:
+        say(f"  {idle}")
 
 
 def say(text: str) -> None:

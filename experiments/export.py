@@ -15,6 +15,7 @@ from deployment import Bundle, LocalRunner, Timing, deploy, int8_accuracy
 from deployment.bundles.input import Interface
 from deployment.bundles.making import made_files, unselected_variant
 from experiments.blocks import blocks
+from experiments.front_file import precisions_record
 from experiments.measuring import Reference, record_timings, time_together, time_with_reference
 from latency_models import CostModel, MeasuredCostModel, target_model
 from records import Ledger, generator, storage_error
@@ -336,6 +337,7 @@ def point_record(timed: Timed, bundle: Bundle, out: Path) -> dict[str, Any]:
         "parameters": record["parameters"],
         "macs": record["macs"],
         "precision": record["precision"],
+        **precisions_record(one.cost.space, one.architecture),
         "relative_difference": bundle.agreement.relative_difference,
         "file": str(bundle.model_path.relative_to(out)),
         "blocks": [

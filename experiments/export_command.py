@@ -9,7 +9,7 @@ takes its place, until one keeps it when measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from deployment import Bundle, Timing, deploy
 from deployment.bundles.input import Interface
 from deployment.bundles.making import made_files, time_file
 from deployment.bundles.record import limits_kept
+from deployment.emission.emit import image_shape
+from deployment.providers import provider
 from deployment.runtimes.beside import BUNDLE_FILE, Beside, time_beside
 from deployment.runtimes.by_name import runtime
 from deployment.runtimes.onnx_runtime import OnnxRuntimeNetwork
+from deployment.selection.candidates import provider_of
 from deployment.selection.results import Selection
 from deployment.selection.select import select_kernels
 from deployment.selection.table import COLUMNS, selection_rows
@@ -30,8 +33,11 @@ from experiments.data_source import data_source
 from experiments.export import CALIBRATION_IMAGES
 from experiments.export_tuning import TuningOptions, in_words, tuned
 from experiments.finished_run import FinishedRun, find_target, open_finished, pick
+from experiments.precision_option import check_export, in_fp32, precisions
+from hardware_profiles import Target
 from latency_models import CostModel, MeasuredCostModel
 from records import BadInputError, ExistingRunError, HwnasError
+from search_spaces import WithBlockPrecision
 from strategies import Front, FrontPoint
 from supernet import FineTuned, Subnet
 
@@ -139,6 +145,8 @@ def export(options: ExportOptions) -> Bundle:
         f"  {target}: {options.pick} is network {own.points.index(point)} of 0 to {len(own) - 1}, "
         f"{point.accuracy:.2%} on search-validation, predicted {point.latency_ms:.4g} ms"
     )
+    if chosen_precisions := precisions(run.problem.space, point.architecture):
+        say(f"  in fp32: {in_fp32(chosen_precisions)}, of {', '.join(chosen_precisions)}")
     exporter = Exporter(run, run.cost(target), options)
     chosen = exporter.within_limit(own, point)
     bundle = exporter.write(chosen, out, place=own.points.index(chosen.point))
@@ -155,11 +163,13 @@ class Exporter:
         options: What is asked for.
 
     Raises:
-        BadInputError: Other runtimes for a target that is not this machine.
+        BadInputError: Other runtimes for a target that is not this machine, or another file than
+            the search chose where it chose the precision of each stage.
     """
 
     def __init__(self, run: FinishedRun, cost: CostModel, options: ExportOptions) -> None:
         self.run, self.cost, self.options = run, cost, options
+        check_export(cost.space, options.numerics, any_batch=options.any_batch)
         if options.beside and not cost.target.is_local:
             raise BadInputError(
                 f"--beside times runtimes on this machine, and {cost.target_name} is another one"
@@ -213,28 +223,33 @@ class Exporter:
         """Selects the file of a network and times what would be shipped."""
         target, runner = self.cost.target, self.cost.runner
         subnet: Subnet = self.run.problem.accuracy.subnet(point.architecture)
-        better = tuned(subnet, self.run, self.options.tuning)
+        kept = self.cost.fp32_blocks(subnet, point.architecture)
+        in_use = self.in_use(point)
+        better = tuned(subnet, self.run, self.options.tuning, kept)
         if better is not None:
             subnet = better.subnet
         with console.status("selecting kernels") as status:
             selection = select_kernels(
                 subnet,
-                target,
+                in_use,
                 runner=runner,
                 validation=self.run.data.validation,
                 calibration_images=self.scaling,
                 largest_loss=self.options.max_accuracy_loss,
                 seconds=self.options.seconds,
                 seed=self.run.config.seed,
-                numerics=self._numerics(),
+                numerics=self._numerics(in_use),
                 on_step=lambda text: status.update(f"selecting kernels: {text}"),
                 quantisation=self.cost.quantisation,
-                fp32_blocks=self.cost.fp32_blocks(subnet, point.architecture),
+                fp32_blocks=kept,
+                preprocessing=self.interface.inside(image_shape(subnet)),
             )
         timing = None
         if runner is not None:
             variant = selection.chosen.variant
-            files = made_files(subnet, variant, target, self.interface, self.scaling)
+            files = made_files(
+                subnet, variant, target, self.interface, self.scaling, selection=selection
+            )
             with console.status("timing the file"):
                 timing = time_file(
                     files.timed, variant.settings, target, runner, seed=self.run.config.seed
@@ -243,19 +258,36 @@ class Exporter:
             point=point, subnet=subnet, selection=selection, timing=timing, tuned=better
         )
 
-    def _numerics(self) -> Sequence[str] | None:
-        """Those allowed; static int8 has a fixed batch."""
+    def in_use(self, point: FrontPoint) -> Target:
+        """The target; one in fp32 where the search chose that for every stage of the network."""
+        space, target = self.cost.space, self.cost.target
+        genes = np.array(point.genes, np.int16)
+        if isinstance(space, WithBlockPrecision) and space.is_fp32(genes)[0]:
+            return replace(target, precision="fp32")
+        return target
+
+    def _numerics(self, in_use: Target) -> Sequence[str] | None:
+        """Those allowed; static int8 has a fixed batch, and chosen precisions are kept."""
+        space = self.cost.space
+        if isinstance(space, WithBlockPrecision):
+            return (space.quantisation if in_use.precision == "int8" else "fp32",)
         if self.options.numerics is not None or not self.options.any_batch:
             return self.options.numerics
-        return ("dynamic",) if self.cost.target.precision == "int8" else ("fp32", "dynamic")
+        if self.cost.target.precision == "int8":
+            return ("dynamic",)
+        taken = provider(provider_of(self.cost.target)).ways
+        return tuple(way for way in ("fp32", "fp16", "dynamic") if way in taken)
 
     def beside(self, chosen: Candidate) -> list[Beside]:
         """The other runtimes that are asked for, timed in turns with the file, here."""
         target, names = self.cost.target, self.options.beside
         if not names:
             return []
-        settings = chosen.selection.chosen.variant.settings
-        file = OnnxRuntimeNetwork(BUNDLE_FILE, chosen.selection.data, target.threads, settings)
+        variant = chosen.selection.chosen.variant
+        tensors_in = made_files(
+            chosen.subnet, variant, target, Interface(), self.scaling, selection=chosen.selection
+        ).data
+        file = OnnxRuntimeNetwork(BUNDLE_FILE, tensors_in, target.threads, variant.settings)
         with console.status(f"timing {', '.join(names)} beside the file"):
             return time_beside(
                 chosen.subnet,

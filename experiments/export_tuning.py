@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.console import console, say
@@ -35,13 +36,16 @@ class TuningOptions:
             raise BadInputError("--distil and --quantisation-aware belong to --fine-tune EPOCHS")
 
 
-def tuned(subnet: Subnet, run: FinishedRun, options: TuningOptions) -> FineTuned | None:
+def tuned(
+    subnet: Subnet, run: FinishedRun, options: TuningOptions, fp32_blocks: Sequence[str] = ()
+) -> FineTuned | None:
     """The network after fine-tuning on the run's training images; None where none is asked for.
 
     Args:
         subnet: The picked network.
         run: Its run.
         options: How.
+        fp32_blocks: Blocks that its file leaves in fp32, so that they learn no rounding.
     """
     if not options.epochs:
         return None
@@ -57,7 +61,9 @@ def tuned(subnet: Subnet, run: FinishedRun, options: TuningOptions) -> FineTuned
             run.data,
             options.epochs,
             teacher=teacher,
-            quantised=Int8Scheme() if options.quantisation_aware else None,
+            quantised=(
+                Int8Scheme(fp32_blocks=tuple(fp32_blocks)) if options.quantisation_aware else None
+            ),
             seed=run.config.seed,
             on_step=show,
         )

@@ -17,10 +17,11 @@ import numpy as np
 from experiments.config import QuickstartConfig, SearchConfig
 from experiments.datasets import load_dataset
 from experiments.front_file import FORMAT, FRONT, SEARCH_FORMAT
+from experiments.precision_option import precision_hashes
 from experiments.quickstart_costs import cost_models
 from experiments.quickstart_problem import make_problem
 from experiments.run_folder import RUN, open_run
-from experiments.run_identity import changed_hashes, input_hashes, is_timed_here
+from experiments.run_identity import changed_hashes, input_hashes, is_timed_here, saved_options
 from experiments.search import CHECKPOINT, trained
 from experiments.spaces import make_space
 from hardware_profiles import machine_fingerprint
@@ -78,7 +79,7 @@ def open_finished(folder: str | Path) -> FinishedRun:
     front_file = _front_file(folder)
     with open_run(folder, read_only=True) as ledger:
         header = ledger.run
-        config = config_of(header["config"], folder, FORMATS[front_file["format"]])
+        config = config_of(saved_options(header), folder, FORMATS[front_file["format"]])
         _check_machine(folder, header)
         data = load_dataset(
             config.dataset,
@@ -88,7 +89,8 @@ def open_finished(folder: str | Path) -> FinishedRun:
             seed=config.seed,
         )
         space = make_space(config.space, data)
-        if changed := changed_hashes(header, input_hashes(data, space)):
+        hashes = {**input_hashes(data, space), **precision_hashes(config.precision, space)}
+        if changed := changed_hashes(header, hashes):
             raise BadInputError(
                 f"the run in {folder} cannot be exported from: {'; '.join(changed)}; bring back "
                 "what it was made with, or search again"

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.precision_option import precisions
 from latency_models import CostModel, MeasuredCostModel
 from records import CorruptFileError, read_json
-from search_spaces import SearchSpace
+from search_spaces import Architecture, SearchSpace
 from strategies import Front
 from supernet import ImageData
 
@@ -164,6 +165,12 @@ def compromise_record(
             for network in found
         ],
     }
+
+
+def precisions_record(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
+    """The `precisions` of a network by stage; nothing where the space does not choose them."""
+    found = precisions(space, architecture)
+    return {"precisions": found} if found else {}
 
 
 def read_front(path: str | Path, expected: str = FORMAT) -> dict[str, Any]:

@@ -15,17 +15,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from experiments.latency_tables import SPACES, LatencyTable, read_latency_table
+from experiments.table_files import write_rows
 from latency_models.transfer import LEAST_SAMPLES, LatencyTransfer
 from records import (
     BadInputError,
     CorruptFileError,
     HwnasError,
     MissingFileError,
-    replace_file,
     storage_error,
     write_json,
 )
@@ -49,14 +46,8 @@ def predict(
     rows, latency_ms = read_measured(measured)
     known = read_latency_table(table, space, source_columns)
     found = _transfer(known).predict(rows, latency_ms, coverage=COVERAGE)
-    columns = {
-        "row": pa.array(range(len(known.genes)), pa.int64()),
-        "latency_ms": found.latency_ms,
-        "lower": found.lower_ms,
-        "upper": found.upper_ms,
-    }
-    with replace_file(out) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    columns = {"latency_ms": found.latency_ms, "lower": found.lower_ms, "upper": found.upper_ms}
+    write_rows(out, columns)
 
 
 def read_measured(path: Path) -> tuple[list[int], list[float]]:

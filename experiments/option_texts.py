@@ -42,6 +42,10 @@ SEARCH: Mapping[str, OptionText] = MappingProxyType(
             "--target",
         ),
         "together": OptionText("every network has to keep the limits of all targets"),
+        "precision": OptionText(
+            "mixed: int8 or fp32 is a choice of the search for each stage of a network; in files "
+            "as the targets have them if not given"
+        ),
         "max_latency_ms": OptionText(
             "limit on the latency of one image at batch 1, or on every --target"
         ),
@@ -53,7 +57,9 @@ SEARCH: Mapping[str, OptionText] = MappingProxyType(
             "if not given"
         ),
         "fork": OptionText("begin a run in this folder with what still holds of the one in --out"),
-        "supernet": OptionText("a path or URL of trained weights; else a supernet is trained"),
+        "supernet": OptionText(
+            "a path or URL of trained weights; else a supernet is trained, for --epochs"
+        ),
         "evaluations": OptionText("subnets whose accuracy is measured"),
         "strategy": OptionText(
             "how to search: bayesian, predictor-guided, nsga2, local-search, ..."

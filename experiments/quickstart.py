@@ -51,7 +51,7 @@ class Quickstart(SearchRun):
     ) -> dict[str, Any]:
         """Exports, verifies and times the chosen networks; see `SearchRun.finish`."""
         delivered = Delivery(self.config, data, ledger, self.watch).deliver(front, costs)
-        Mirror(self.config.out, supernet.space, ledger, delivered.costs).write()
+        Mirror(self.config.out, front.problem.space, ledger, delivered.costs).write()
         return write_files(self.config, data, supernet, delivered, self.watch)
 
     def say_complete(self) -> None:

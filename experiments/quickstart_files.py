@@ -52,9 +52,9 @@ def write_files(
         "versions": versions(),
         "seconds": watch.total(),
         "dataset": dataset_record(data),
-        "space": space_record(supernet.space),
+        "space": space_record(front.problem.space),
         "supernet": {
-            "epochs": config.training_epochs,
+            "epochs": None if config.supernet is not None else config.training_epochs,
             "parameters": sum(p.numel() for p in supernet.parameters()),
             "weights_hash": weights_hash,
         },

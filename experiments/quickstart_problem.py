@@ -11,6 +11,7 @@ from experiments.config import SearchConfig
 from experiments.target_options import limits_by_metric
 from latency_models import CostModel
 from records import BadInputError
+from search_spaces import WithBlockPrecision
 from strategies import Evaluator, Problem
 from supernet import ImageData, Supernet
 
@@ -35,7 +36,7 @@ def make_problem(
     weights = [option.weight for option in config.target_options]
     with warned_already():
         return Problem(
-            supernet.space,
+            costs[0].space,  # the supernet's, with precisions where they are a choice
             _evaluator(data, supernet, costs),
             costs,
             limits,
@@ -51,10 +52,18 @@ def _evaluator(data: ImageData, supernet: Supernet, costs: Sequence[CostModel]) 
         named = ", ".join(f"{c.target_name} ({c.target.precision})" for c in costs)
         raise BadInputError(
             f"the targets of a run must have files of one precision, quantised alike; got {named}."
-            " Make a run for each, or search both in a script: WithPrecision in docs/strategies.md"
+            " Make a run for each, or let the search choose the precision of each stage with "
+            "--precision mixed; a front for either is for a script: WithPrecision in "
+            "docs/strategies.md"
         )
     evaluator = supernet.evaluator(data)
     (way,) = ways
     if not way:
         return evaluator
-    return QuantisedEvaluator(evaluator, mode=way, images=min(IMAGES, len(data.train)))
+    space = costs[0].space
+    return QuantisedEvaluator(
+        evaluator,
+        mode=way,
+        space=space if isinstance(space, WithBlockPrecision) else None,
+        images=min(IMAGES, len(data.train)),
+    )

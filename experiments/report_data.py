@@ -98,6 +98,7 @@ class Point:
         predicted_interval_ms: The 90 % interval of `predicted_ms`.
         latency_error: Predicted over measured latency, minus 1.
         numeric_difference: Relative difference between torch's and the file's output.
+        precisions: By stage, where the search chose them.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Point:
     coverage: Mapping[str, float]
     file: str
     blocks: tuple[Block, ...]
+    precisions: Mapping[str, str]
 
     @property
     def known_ms(self) -> float | None:
@@ -245,6 +247,11 @@ def _numbers(content: object, *path: str) -> dict[str, float]:
     return {key: value for key, value in named.items() if value is not None}
 
 
+def _texts(content: object, *path: str) -> dict[str, str]:
+    found = pick(content, *path)
+    return {key: text(found, key) for key in found} if isinstance(found, Mapping) else {}
+
+
 def _badges(raw_points: Sequence[Mapping[str, Any]]) -> list[str]:
     """The number at the end of each name where these differ, else the place in the list."""
     is_baseline = [text(p, "kind") == "baseline" for p in raw_points]
@@ -289,6 +296,7 @@ def _point(raw: Mapping[str, Any], badge: str) -> Point:
         coverage=_numbers(raw, "predicted", "coverage"),
         file=text(raw, "file"),
         blocks=tuple(_block(block) for block in items(raw, "blocks")),
+        precisions=_texts(raw, "precisions"),
     )
 
 

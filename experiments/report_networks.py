@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from experiments.precision_option import in_fp32
 from experiments.report_data import Block, Front, Point
 from experiments.report_text import (
     badge,
@@ -98,6 +99,7 @@ def _network(point: Point, slowest_ms: float) -> str:
         f"{significant(point.known_ms)} ms {how(point.known_word)}",
         f"{fixed(point.parameters, 0)} parameters",
         f"{fixed(point.macs, 0)} MACs",
+        *([f"in fp32: {escape(in_fp32(point.precisions))}"] if point.precisions else []),
     ]
     return f"""<div class="network"><header>{badge(point.badge, is_baseline=point.is_baseline)}
 <b>{escape(point.label)}</b> <span class="soft mono">{escape(point.name)}</span>

@@ -30,8 +30,12 @@ RUN = "run.json"
 FORMAT = "hwnas-run-1"
 
 
-def claim_folder(out: Path) -> None:
+def claim_folder(out: Path, option: str = "--out") -> None:
     """Makes the folder of a new run, empty; `release_folder` takes it back.
+
+    Args:
+        out: The folder.
+        option: The option that names it: `--out`, or `--fork` where the run goes on from another.
 
     Raises:
         ExistingRunError: It holds something, or the path is no folder.
@@ -40,7 +44,8 @@ def claim_folder(out: Path) -> None:
     if _looked_at(out, lambda: out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ExistingRunError(
             f"{out} holds something already and is never overwritten: continue that run with "
-            "--resume, or choose another folder with --out"
+            f"{'' if option == '--out' else f'--out {out} '}--resume, or choose another folder "
+            f"with {option}"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ _TRAINING = (
 )  # fmt: skip
 """The options that a trained supernet follows from."""
 
-_TIMING = ("calibration_networks",)
+_TIMING = ("calibration_networks", "precision")
 _RUNTIMES = ("hwnas", "onnx", "onnxruntime")
 
 
@@ -100,7 +100,10 @@ class Origin:
         _say_copied(len(found), "timings of this machine")
 
     def copy_checkpoint(self, name: str, out: Path) -> None:
-        """Copies the supernet, if it holds and there is one."""
+        """Copies the supernet, if it holds and there is one, and none is brought."""
+        if self._now["config"].get("supernet") is not None:
+            say("  the supernet is that of --supernet")
+            return
         old = self.folder / name
         if not self.has_training or not old.is_file():
             _say_copied(0, "supernet: it is trained anew")

@@ -27,6 +27,17 @@ def kept_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in IGNORED}
 
 
+def saved_options(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in a ledger's header, as `kept_options` gives them today.
+
+    Earlier versions noted `epochs` also for a search with brought weights, which trains nothing.
+    """
+    saved = dict(header.get("config", {}))
+    if saved.get("supernet") is not None and "points" not in saved:  # no quickstart's
+        saved.pop("epochs", None)
+    return saved
+
+
 def run_facts(config: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
     """What the header of a run's ledger says of it: options, versions, machine, hashes."""
     return {
@@ -75,7 +86,7 @@ def changes(header: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         now: What `run_facts` says today. A hash that either has not is not compared.
     """
     return [
-        *_changed_options(header.get("config", {}), now["config"]),
+        *_changed_options(saved_options(header), now["config"]),
         *_changed_versions(header.get("versions", {}), now["versions"]),
         *_changed_machine(header, now),
         *changed_hashes(header, now["hashes"]),
@@ -94,7 +105,7 @@ def changed_hashes(header: Mapping[str, Any], hashes: Mapping[str, str]) -> list
 
 def is_same(header: Mapping[str, Any], now: Mapping[str, Any], options: Sequence[str]) -> bool:
     """Whether none of these options has changed."""
-    saved, config = header.get("config", {}), now["config"]
+    saved, config = saved_options(header), now["config"]
     return all(saved.get(name) == config.get(name) for name in options)
 
 

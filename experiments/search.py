@@ -23,6 +23,7 @@ from experiments.datasets import load_dataset
 from experiments.front_file import FRONT, SEARCH_FORMAT, read_front
 from experiments.measuring import record_calibration
 from experiments.mirror import Mirror
+from experiments.precision_option import precision_hashes, searched_space
 from experiments.quickstart_costs import THREADS, cost_models
 from experiments.quickstart_problem import make_problem
 from experiments.run_folder import (
@@ -41,6 +42,7 @@ from experiments.stopwatch import Stopwatch
 from latency_models import CostModel, MeasuredCostModel
 from records import BadInputError, Ledger, MissingFileError, unknown_name
 from search_spaces import SearchSpace
+from search_spaces.space_difference import described_space, first_difference
 from strategies import Feasibility, Front, Progress, RayWorkers, check_feasible, search
 from strategies.by_name import STRATEGIES, strategy_by_name
 from supernet import ImageData, Recipe, Supernet, intra_op_threads, load_supernet, train
@@ -83,7 +85,7 @@ class SearchRun:
         )
         space = make_space(config.space, data)
         with intra_op_threads(THREADS):
-            hashes = input_hashes(data, space)
+            hashes = {**input_hashes(data, space), **precision_hashes(config.precision, space)}
             if config.fork is not None:
                 return self._fork(data, space, hashes)
             if config.resume:
@@ -102,7 +104,7 @@ class SearchRun:
         ledger: Ledger,
     ) -> dict[str, Any]:
         """Makes of the front what the run is for; writes `front.json` last and returns it."""
-        Mirror(self.config.out, supernet.space, ledger, costs).write()
+        Mirror(self.config.out, front.problem.space, ledger, costs).write()
         return write_search(self.config, data, supernet, costs, front, self.watch)
 
     def say_complete(self) -> None:
@@ -120,7 +122,7 @@ class SearchRun:
     ) -> dict[str, Any]:
         """A new run: nothing is written before the limits are known to be reachable."""
         config = self.config
-        claim_folder(config.out)
+        claim_folder(config.out, "--out" if origin is None else "--fork")
         try:
             check_ledger(config.out, config.ledger)
             known = origin.ledger if origin is not None and origin.has_timings else None
@@ -166,10 +168,12 @@ class SearchRun:
         self, data: ImageData, space: SearchSpace, ledger: Ledger | None
     ) -> tuple[Supernet, list[CostModel], Feasibility]:
         """The supernet before training, cost models, and whether the limits can be kept."""
+        searched = searched_space(self.config.precision, space)
         say(
             f"{data.name}: {len(data.train)} train, {len(data.validation)} search-validation and "
             f"{len(data.test)} test images of {data.image_size}x{data.image_size}; "
-            f"{space.name}: {len(space.choices)} choices, {space.cardinality:.3g} architectures"
+            f"{space.name}: {len(searched.choices)} choices, {searched.cardinality:.3g} "
+            f"architectures{'' if searched is space else ' in int8, fp32 or both'}"
         )
         if isinstance(self.executor, RayWorkers):
             self.executor.check()  # an hour of training later it would be too late
@@ -207,7 +211,8 @@ class SearchRun:
 
     def _train(self, data: ImageData, supernet: Supernet) -> None:
         config = self.config
-        with self.watch.timed("training"), progress_bar("training the supernet") as advance:
+        bar = progress_bar("training the supernet", idle="the supernet is trained: taken over")
+        with self.watch.timed("training"), bar as advance:
             train(
                 supernet,
                 data,
@@ -228,7 +233,8 @@ class SearchRun:
     ) -> Front:
         config = self.config
         where = "1 target" if len(costs) == 1 else f"{len(costs)} targets"
-        mirror = Mirror(config.out, supernet.space, ledger, costs)
+        problem = make_problem(config, data, supernet, costs)
+        mirror = Mirror(config.out, problem.space, ledger, costs)
         by_worker: Mapping[str, int] = {}
         with self.watch.timed("search"), progress_bar(f"searching, {where}") as advance:
 
@@ -238,7 +244,6 @@ class SearchRun:
                 advance(progress.evaluations, progress.total, progress_text(progress))
                 mirror.refresh()
 
-            problem = make_problem(config, data, supernet, costs)
             copy_accuracies(ledger, problem)
             front = search(
                 problem,
@@ -285,8 +290,10 @@ def trained(path: str | Path, space: SearchSpace) -> Supernet:
         raise BadInputError(f"--supernet {path}: there is no such file") from None
     if supernet.space.hash != space.hash:
         raise BadInputError(
-            f"--supernet {path} holds weights of {supernet.space}, and the options ask for "
-            f"{space}: give the --space, dataset and --image-size that it was trained with"
+            f"--supernet {path} holds weights of {described_space(supernet.space)}, and the "
+            f"options ask for {described_space(space)}: "
+            f"{first_difference(supernet.space, space)}; give the --space, dataset and "
+            "--image-size that it was trained with"
         )
     return supernet
 

@@ -16,15 +16,20 @@ from experiments.front_file import (
     SEARCH_FORMAT,
     compromise_record,
     dataset_record,
+    precisions_record,
     search_record,
     space_record,
     target_record,
 )
+from experiments.precision_option import in_fp32
 from experiments.stopwatch import Stopwatch
 from latency_models import CostModel
 from records import versions, write_json
 from strategies import Front, FrontPoint
 from supernet import ImageData, Supernet
+
+IN_FP32 = "in fp32"
+"""The column of the stages that stay in fp32, where the search chose them."""
 
 
 def write_search(
@@ -49,7 +54,7 @@ def write_search(
         "versions": versions(),
         "seconds": watch.total(),
         "dataset": dataset_record(data),
-        "space": space_record(supernet.space),
+        "space": space_record(front.problem.space),
         "supernet": {
             "epochs": None if config.supernet is not None else config.training_epochs,
             "parameters": sum(p.numel() for p in supernet.parameters()),
@@ -84,6 +89,7 @@ def _points(front: Front, cost: CostModel) -> list[dict[str, Any]]:
             "standard_error": point.accuracy_dispersion,
             "predicted": cost.record(np.array(point.genes, np.int16)),
             **_size(point),
+            **precisions_record(cost.space, point.architecture),
         }
         for index, point in enumerate(own)
     ]
@@ -103,11 +109,24 @@ def fronts_table(record: dict[str, Any]) -> None:
             continue
         source = points[0]["predicted"]["latency_source"]
         networks = "network" if len(points) == 1 else "networks"
+        are_chosen = "precisions" in points[0]
         show_table(
             f"{target['name']}: {len(points)} {networks}; latency: {source}",
-            ["network", "", "accuracy %", "+-", "ms", "mJ", "KiB", "MACs", "parameters"],
+            [
+                "network",
+                "",
+                "accuracy %",
+                "+-",
+                "ms",
+                "mJ",
+                "KiB",
+                "MACs",
+                "parameters",
+                *[IN_FP32] * are_chosen,
+            ],
             [_row(point) for point in points],
             left=2,
+            wrapped=IN_FP32,
         )
     compromise_table(record, "network")
     say(
@@ -128,4 +147,5 @@ def _row(point: dict[str, Any]) -> list[str]:
         f"{predicted['peak_memory_bytes'] / 1024:.0f}",
         f"{point['macs']:,}",
         f"{point['parameters']:,}",
+        *([in_fp32(point["precisions"])] if "precisions" in point else []),
     ]

@@ -7,6 +7,7 @@ their resolution, larger ones are reduced by the stem.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from experiments.baselines import ScaledResNet
@@ -35,6 +36,15 @@ class ImageFacts(Protocol):
     @property
     def num_classes(self) -> int:
         """Classes to tell apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSizes:
+    """What a space must know of images, where there are none."""
+
+    image_size: int = 32
+    channels: int = 3
+    num_classes: int = 10
 
 
 def make_space(name: str, data: ImageFacts) -> SearchSpace:

@@ -1,8 +1,9 @@
-"""Columns of a parquet file that a user brings, with errors that name the file and the column."""
+"""Columns of parquet files: those that users bring, with errors that name the file and the column,
+and those that are written for them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from records import BadInputError, CorruptFileError, MissingFileError, storage_error
+from records import (
+    BadInputError,
+    CorruptFileError,
+    MissingFileError,
+    replace_file,
+    storage_error,
+)
 
 
 def column_names(path: Path) -> tuple[str, ...]:
@@ -55,3 +62,15 @@ def numbers(table: Any, name: str) -> npt.NDArray[np.float64]:
         raise BadInputError(f"column {name!r} does not hold numbers, but {kind}")
     values = table.column(name).to_pylist()
     return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def write_rows(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes columns of one length, with the number of each row, `row`, before them.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    count = len(next(iter(columns.values())))
+    table = pa.table({"row": pa.array(range(count), pa.int64()), **columns})
+    with replace_file(path) as temporary:
+        pq.write_table(table, temporary)

@@ -30,7 +30,7 @@ from latency_models.intervals import conformal_quantile
 from latency_models.kernel_features import kind_bits
 from latency_models.kind_extremes import KindCosts
 from latency_models.lookup import JointLookup
-from latency_models.memory import MemoryModel
+from latency_models.memory import MemoryModel, value_bytes
 from latency_models.on_demand import OnDemand
 from records import unknown_name
 from search_spaces import Architecture, Genes, SearchSpace, WithBlockPrecision
@@ -309,8 +309,9 @@ class CostModel(ABC):
         """Weights plus the activations that are alive at once.
 
         The images count too; on a microcontroller weights do not, they lie in flash
-        (`latency_models.memory`). Every value takes as many bytes as the target's precision says;
-        a model that knows better what runs says so in `weight_bytes` and `activation_bytes`.
+        (`latency_models.memory`). Every value takes as many bytes as the target's precision says,
+        in onnxruntime's int8 files as in fp32; a model that knows better what runs says so in
+        `weight_bytes` and `activation_bytes`.
         """
         genes = checked_genes(self.space, genes)
         return self.memory.ram_bytes(genes, self._weights(genes)).astype(np.float64)
@@ -342,7 +343,7 @@ class CostModel(ABC):
         """What a value between kernels takes; 4 where some blocks may be in fp32."""
         if isinstance(self.space, WithBlockPrecision):
             return BYTES_PER_VALUE["fp32"]
-        return BYTES_PER_VALUE[self.target.precision]
+        return value_bytes(self.target)
 
     def parts(self, row: Genes) -> list[Part]:
         """Where the latency of one architecture goes, kernel by kernel, beside the ceiling.
@@ -393,7 +394,9 @@ class CostModel(ABC):
             data: Gives the images for all that follows, and the test split that the file's
                 accuracy is read on.
             seconds: How long the fastest kernels are looked for (`select_kernels`); 0 takes the
-                default ones.
+                default ones. What changes accuracy is judged on the search-validation images of
+                `data`: without them an fp32 target gets exact forms in fp32 alone, and the notes
+                of the bundle's selection say so.
             images: Real images for the comparison with torch.
             calibration_images: Training images for static int8.
 

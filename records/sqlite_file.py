@@ -7,8 +7,13 @@ folder and the database are flushed one after the other. With a write-ahead log
 survive a kill and a power cut just the same, and the commit takes a third of the time. Readers and
 the writer do not wait for each other either. The log is a second file, `NAME-wal`, with an index
 beside it, `NAME-shm`. Closing a ledger puts the log into the database and makes it a plain file
-again, so a finished run can be copied, and read in a folder where nothing can be written. After a
-kill both files stay; whoever opens the ledger next finds every committed group in them.
+again, so a finished run can be copied, and read in a folder where nothing can be written. That
+needs the file for itself, so readers hold it only while they read. After a kill both files stay;
+whoever opens the ledger next finds every committed group in them.
+
+Both also stay where the writer closes while somebody reads who may not write to the file: SQLite
+lets only who may write put a log into its database. Nothing is lost, the log has everything; the
+next who opens the ledger for writing, or reads it with the right to write, removes them.
 
 The log's index is memory that processes of one machine share. On a network's disk, which other
 machines may read at the same time, the rollback journal is kept.
@@ -40,10 +45,12 @@ def sqlite_engine(path: Path, *, read_only: bool) -> sa.Engine:
     SQLAlchemy's documentation of the pysqlite dialect advises.
 
     A read-only engine refuses every statement that writes, yet it may finish the rollback of a
-    transaction that a killed writer left half done: SQLite shows no content before that.
+    transaction that a killed writer left half done: SQLite shows no content before that. It keeps
+    no connection from one transaction to the next.
     """
+    kind = pool.NullPool if read_only else pool.QueuePool
     engine = sa.create_engine(
-        "sqlite://", creator=lambda: _connect(path, read_only), poolclass=pool.QueuePool
+        "sqlite://", creator=lambda: _connect(path, read_only), poolclass=kind
     )
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine

@@ -27,19 +27,20 @@ import numpy.typing as npt
 
 from records import BadInputError, Ledger, Observation, generator
 from search_spaces import Genes
-from strategies.allowances import Marks, ranked_objectives
+from strategies.allowances import Marks
 from strategies.bayesian import Bayesian
 from strategies.design import initial_design
 from strategies.evaluations import Evaluations
 from strategies.executor import Executor, InProcess, Session
 from strategies.executor_evaluation import EvaluationError
-from strategies.feasibility import Feasibility, known_or_checked, sample_feasible
+from strategies.feasibility import Feasibility, known_or_checked
 from strategies.front import Front, pareto_front
 from strategies.known_rows import KnownRows
+from strategies.limited_strategy import LimitedStrategy
 from strategies.nsga2 import NSGA2
 from strategies.predictor_guided import PredictorGuided
 from strategies.problem import Problem
-from strategies.protocols import Floats, Predictor
+from strategies.protocols import Predictor
 from strategies.result import HistoryRecorder, Progress, SearchResult, reference_points
 from strategies.strategy import Strategy
 
@@ -50,8 +51,6 @@ DESIGN_SIZE = 16
 independent of how many there will be in all: a longer search begins like a shorter one."""
 
 _HOPELESS_BATCHES = 2
-_FEASIBLE_ATTEMPTS = 24
-_LARGEST_ASK = 1024
 _MOST_AT_ONCE = 256  # rows that workers wait for while a strategy is asked
 
 
@@ -151,6 +150,7 @@ class _Search:
     ) -> None:
         self.problem = problem
         self.strategy = strategy
+        self.limited = LimitedStrategy(problem, strategy, feasibility)
         self.evaluations = evaluations
         self.executor = executor
         self.in_order = executor.in_order and not evaluations.is_out_of_order
@@ -164,9 +164,7 @@ class _Search:
         self.batches = 0
         self.best_accuracy: float | None = None
         self.known = KnownRows()
-        references = reference_points(problem, feasibility)
-        self.slowest = np.array([latency for _, latency in references])
-        self.recorder = HistoryRecorder(problem.targets, references)
+        self.recorder = HistoryRecorder(problem.targets, reference_points(problem, feasibility))
         self.began = time.monotonic()
 
     def run(self) -> Front:
@@ -248,38 +246,12 @@ class _Search:
         return batch
 
     def _ask(self, wanted: int) -> Genes:
-        """Asks for rows that keep the limits; the strategy learns at once of those that do not.
-
-        Returns:
-            At least `wanted` rows, as a rule; none if no further one was found.
-        """
-        found = self.surplus
-        for attempt in range(_FEASIBLE_ATTEMPTS):
-            missing = wanted - len(found)
-            if missing <= 0:
-                break
-            asked = min(missing * 2**attempt, max(missing, _LARGEST_ASK))
-            rows = self.strategy.ask(asked)
-            missed = self.problem.target_violations(rows)
-            violations = missed.min(axis=1)
-            misses = (violations > 0) & (not self.strategy.measures_infeasible)
-            if misses.any():
-                unknown = np.full(int(misses.sum()), np.nan)
-                objectives = self.problem.objectives(rows[misses], unknown)
-                self._report(rows[misses], objectives, missed[misses])
-            found = np.concatenate([found, rows[~misses]])
-            if len(rows) == 0 or (len(rows) < asked and not self.strategy.waits):
-                break
-        if len(found) == 0 and not self.strategy.finished and not self.evaluations.pending:
-            found = self._random_rows()
-        return found
-
-    def _random_rows(self) -> Genes:
-        """New rows that keep the limits, where the strategy knows none."""
+        """Rows that keep the limits, the surplus first; none if no further one was found."""
+        found = self.limited.ask(wanted, self.surplus)
+        if len(found) or self.strategy.finished or self.evaluations.pending:
+            return found
         starts = np.array([o.genes for o in self.evaluations.observations], np.int16)
-        count = self.batch_size + min(len(self.known), 1024)
-        rows = sample_feasible(self.problem, count, self.rng, starts)
-        found = rows[self.known.is_new(rows)][: self.batch_size]
+        found = self.limited.random_rows(self.batch_size, self.known, starts, self.rng)
         if not self.in_order:
             self.strategy.expect(found)
         return found
@@ -312,18 +284,12 @@ class _Search:
         objectives = self.problem.objectives(genes, accuracy)
         missed = self.problem.target_violations(genes)
         self.known.add(genes)
-        self._report(genes, objectives, missed)
+        self.limited.report(genes, objectives, missed)
         counts: Marks = (missed <= 0) & ~np.isnan(accuracy)[:, None]
         self.recorder.extend(objectives, counts, [o.seconds for o in observations])
         if counts.any():
             best = float(accuracy[counts.any(axis=1)].max())
             self.best_accuracy = max(best, self.best_accuracy or best)
-
-    def _report(self, genes: Genes, objectives: Floats, missed: Floats) -> None:
-        """Tells the strategy of rows, given by how much they miss each target's limits."""
-        if not self.strategy.judges_targets:
-            objectives = ranked_objectives(objectives, missed <= 0, self.slowest)
-        self.strategy.tell(genes, objectives, missed.min(axis=1))
 
     def _progress(self) -> Progress:
         return Progress(

@@ -18,22 +18,18 @@ import numpy.typing as npt
 
 from records import BadInputError, generator
 from search_spaces import Genes, SearchSpace
-from strategies.allowances import ranked_objectives
 from strategies.design import initial_design
-from strategies.feasibility import Feasibility, known_or_checked, sample_feasible
+from strategies.feasibility import Feasibility, known_or_checked
 from strategies.known_rows import KnownRows
+from strategies.limited_strategy import LimitedStrategy
 from strategies.parameter_space import ParameterSpace
 from strategies.problem import Problem
 from strategies.protocols import Floats
-from strategies.result import reference_points
 from strategies.search import DESIGN_SIZE
 from strategies.strategy import Strategy, floats_from_json, floats_to_json
 from strategies.study_problem import study_problem, told_values
 
 MakeStrategy: TypeAlias = Callable[..., Strategy]
-
-_ATTEMPTS = 24
-_LARGEST_ASK = 1024
 
 
 class Proposals(ABC):
@@ -106,14 +102,13 @@ class ProblemProposals(Proposals):
         self.space = problem.space
         self.feasibility = known_or_checked(problem, seed, feasibility)
         self.strategy = made_strategy(make, problem.space, problem, seed)
+        self._limited = LimitedStrategy(problem, self.strategy, self.feasibility)
         self._rng = generator(seed, "strategies", "search")
         self._initial = None if initial is None else self.space.gene_space.check(initial)
         self._design: Genes | None = None  # made when it is needed: what is restored needs none
         self._surplus = self._rows([])
         self._told = self._rows([])
         self._known = KnownRows()
-        references = reference_points(problem, self.feasibility)
-        self._slowest = np.array([latency for _, latency in references])
 
     def next(self, *, is_waiting: bool) -> Genes | None:
         """See `Proposals`; rows that miss the limits are told to the strategy instead."""
@@ -131,7 +126,7 @@ class ProblemProposals(Proposals):
         self._known.add(genes)
         self._told = np.concatenate([self._told, genes])
         objectives = self.problem.objectives(genes, values)
-        self._report(genes, objectives, self.problem.target_violations(genes))
+        self._limited.report(genes, objectives, self.problem.target_violations(genes))
 
     def why_unusable(self, values: Floats) -> str:
         """See `Proposals`; an accuracy is a share."""
@@ -173,44 +168,12 @@ class ProblemProposals(Proposals):
 
     def _found(self, is_waiting: bool) -> Genes:
         """At least one row that keeps the limits, as a rule; none if no further was found."""
-        found = self._surplus
-        for attempt in range(_ATTEMPTS):
-            if len(found):
-                return found
-            asked = min(2**attempt, _LARGEST_ASK)
-            rows = self.strategy.ask(asked)
-            found = self._kept(rows)
-            if len(rows) == 0 or (len(rows) < asked and not self.strategy.waits):
-                break
-        if len(found) == 0 and not self.strategy.finished and not is_waiting:
-            found = self._random_rows()
-        return found
-
-    def _kept(self, rows: Genes) -> Genes:
-        """The rows that are to be tried; the strategy is told of the others."""
-        if self.strategy.measures_infeasible:
-            return rows
-        missed = self.problem.target_violations(rows)
-        misses = missed.min(axis=1) > 0
-        if misses.any():
-            unknown = np.full(int(misses.sum()), np.nan)
-            objectives = self.problem.objectives(rows[misses], unknown)
-            self._report(rows[misses], objectives, missed[misses])
-        kept: Genes = rows[~misses]
-        return kept
-
-    def _random_rows(self) -> Genes:
-        """A new row that keeps the limits, where the strategy knows none."""
-        count = 1 + min(len(self._known), 1024)
-        rows = sample_feasible(self.problem, count, self._rng, self._told)
-        found = rows[self._known.is_new(rows)][:1]
+        found = self._limited.ask(1, self._surplus)
+        if len(found) or self.strategy.finished or is_waiting:
+            return found
+        found = self._limited.random_rows(1, self._known, self._told, self._rng)
         self.strategy.expect(found)
         return found
-
-    def _report(self, genes: Genes, objectives: Floats, missed: Floats) -> None:
-        if not self.strategy.judges_targets:
-            objectives = ranked_objectives(objectives, missed <= 0, self._slowest)
-        self.strategy.tell(genes, objectives, missed.min(axis=1))
 
 
 class ReportedProposals(Proposals):

@@ -9,7 +9,7 @@ are; `samples.npz`, inputs with torch's answers for the former; and the network 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,15 @@ import torch
 
 from deployment.bundles.card import model_card
 from deployment.bundles.cold_start import measure_cold_start
+from deployment.bundles.deployed import Deployed
 from deployment.bundles.file_answers import Tested, judge_file, with_batch
 from deployment.bundles.format import FORMAT, RECORD, check_bundle, hashes_of, read_record, sealed
 from deployment.bundles.input import Interface, as_taken
-from deployment.bundles.making import (
-    Made,
-    image_shape,
-    runnable_here,
-    time_file,
-    unselected_variant,
-)
-from deployment.bundles.record import (
-    describe_target,
-    machine_record,
-    measured_record,
-    memory_record,
-    run_by,
-    session_record,
-)
+from deployment.bundles.making import Made, runnable_here, time_file, unselected_variant
+from deployment.bundles.record import describe_target
 from deployment.bundles.samples import Samples, make_samples
 from deployment.emission.preprocessing import Preprocessing
 from deployment.proofs.verify import Agreement
-from deployment.providers import provider
 from deployment.quantisation.quantised import MODES
 from deployment.runners.runner import LocalRunner, Runner
 from deployment.runners.timing import Timing
@@ -51,8 +38,8 @@ from deployment.session_settings import SessionSettings
 from deployment.target_file import Quantised
 from deployment.variant import Variant
 from hardware_profiles import Target
-from records import new_folder, unknown_name, versions, write_bytes, write_json, write_text
-from supernet import Split, Subnet, reparameterise
+from records import new_folder, unknown_name, write_bytes, write_json, write_text
+from supernet import Split, Subnet
 
 __all__ = ["FORMAT", "Bundle", "deploy", "describe_target", "load_model"]
 
@@ -187,7 +174,8 @@ def deploy(
         quantisation: How an int8 file is made without a selection, "dynamic" or "static".
         calibration_images: Training images that set the scales of the static way.
         fp32_blocks: Blocks of an int8 file that stay in fp32, without a selection.
-        selection: What selecting kernels found for this subnet and target.
+        selection: What selecting kernels found for this subnet and target. Its file is shipped
+            where it takes its images as the interface says; otherwise one is made of its variant.
         interface: Whether the file takes pixels or any batch, and what the classes are called.
         test: Images and labels that nothing was chosen by; the file is run on all of them.
         cold_starts: New processes that the cold start is measured in, where the target is this
@@ -205,60 +193,31 @@ def deploy(
     if quantisation not in MODES:
         raise unknown_name("quantisation", quantisation, MODES)
     interface = interface or Interface()
-    variant = (
-        unselected_variant(subnet, target, quantisation, fp32_blocks)
-        if selection is None
-        else selection.chosen.variant
-    )
+    if selection is None:
+        variant = unselected_variant(subnet, target, quantisation, fp32_blocks)
+    else:
+        variant = selection.chosen.variant
+    if interface.any_batch:
+        variant = replace(variant, chunk=None)
     made = Made.of(
-        subnet, variant, target, interface, calibration_images, images=images, seed=seed
-    )
+        subnet, variant, target, interface, calibration_images,
+        images=images, seed=seed, selection=selection,
+    )  # fmt: skip
     if timing is None and runner is not None:
         timing = time_file(made.timed, variant.settings, target, runner, seed=seed)
-    session = open_session(made.data, target.threads, runnable_here(variant.settings))
-    found = None
-    if test is not None:
-        found = judge_file(subnet, session, test, as_taken(test.images.numpy(), made.inside))
-    samples = make_samples(
-        subnet, session, real=images, inside=made.inside, is_exact=variant.is_exact, seed=seed
+    tested, samples = _run(subnet, made, variant, target, images=images, test=test, seed=seed)
+    deployed = Deployed(
+        subnet=subnet, target=target, variant=variant, interface=interface, made=made,
+        runner=runner, timing=timing, selection=selection, tested=tested, samples=samples,
+        beside=beside, seed=seed,
+    )  # fmt: skip
+    record = deployed.record(
+        architecture=architecture, space=space, predicted=predicted, facts=facts
     )
-    graph = reparameterise(subnet).graph  # as in the file
-    record = {
-        "format": FORMAT,
-        "target": describe_target(target),
-        "architecture": dict(architecture),
-        "space": dict(space),
-        "parameters": graph.parameters,
-        "macs": graph.macs,
-        "exporter": made.exporter,
-        "precision": _precision(variant),
-        "numerics": variant.numerics.name,
-        "fp32_blocks": list(variant.numerics.fp32_blocks),
-        "variant": variant.to_json(),
-        "input": interface.record(image_shape(subnet), target.batch_size),
-        "output": interface.output(),
-        "file_bytes": len(made.data),
-        "session": session_record(variant.settings, target),
-        "provider": run_by(variant.settings, was_run=timing is not None),
-        "selection": None if selection is None else selection.to_json(),
-        "quantised": None if made.quantised is None else asdict(made.quantised),
-        "predicted": dict(predicted),
-        "measured": measured_record(timing, runner),
-        "cold_start": None,
-        "beside": [row.to_json() for row in beside],
-        "memory": memory_record(made.timed, target.threads) if _is_here(variant) else None,
-        "agreement": asdict(made.agreement),
-        "tested": None if found is None else asdict(found),
-        "samples": samples.to_json(),
-        "facts": {**facts, **_test_facts(found)},
-        "seed": seed,
-        "machine": machine_record(),
-        "versions": versions(),
-    }
-    processes = cold_starts if isinstance(runner, LocalRunner) and _is_here(variant) else 0
+    processes = cold_starts if isinstance(runner, LocalRunner) and deployed.is_here else 0
     folder = Path(folder)
     with new_folder(folder) as new:
-        _write(new, record, made.data, subnet, samples, processes)
+        _write(new, record, deployed, processes)
     return Bundle(
         folder=folder,
         record=record,
@@ -273,39 +232,31 @@ def load_model(bundle: str | Path) -> onnx.ModelProto:
     return onnx.load(Path(bundle) / "model.onnx")
 
 
-def _precision(variant: Variant) -> str:
-    way = variant.numerics.way
-    return "int8" if way in MODES else way
-
-
-def _is_here(variant: Variant) -> bool:
-    """Whether this machine's onnxruntime has the provider."""
-    return provider(variant.settings.provider).is_present
-
-
-def _test_facts(found: Tested | None) -> dict[str, Any]:
-    """What reports read of the test."""
-    if found is None:
-        return {}
-    return {
-        "test_accuracy": found.accuracy,
-        "test_interval_95": list(found.interval_95),
-        "test_images": found.images,
-    }
-
-
-def _write(
-    new: Path,
-    record: dict[str, Any],
-    data: bytes,
+def _run(
     subnet: Subnet,
-    samples: Samples,
-    cold_starts: int,
-) -> None:
+    made: Made,
+    variant: Variant,
+    target: Target,
+    *,
+    images: torch.Tensor | None,
+    test: Split | None,
+    seed: int,
+) -> tuple[Tested | None, Samples]:
+    """Runs the file on all test images, and on inputs that the bundle is to hold."""
+    session = open_session(made.data, target.threads, runnable_here(variant.settings))
+    tested = None
+    if test is not None:
+        tested = judge_file(subnet, session, test, as_taken(test.images.numpy(), made.inside))
+    return tested, make_samples(
+        subnet, session, real=images, inside=made.inside, is_exact=variant.is_exact, seed=seed
+    )
+
+
+def _write(new: Path, record: dict[str, Any], deployed: Deployed, cold_starts: int) -> None:
     """Fills a new folder; the record gets what is known only then."""
-    write_bytes(new / "model.onnx", data)
-    write_bytes(new / "samples.npz", samples.npz())
-    subnet.save(new / "subnet")
+    write_bytes(new / "model.onnx", deployed.made.data)
+    write_bytes(new / "samples.npz", deployed.samples.npz())
+    deployed.subnet.save(new / "subnet")
     own = Path(__file__).with_name("scripts")
     for name in SCRIPTS:
         write_bytes(new / name, (own / name).read_bytes())

@@ -56,6 +56,7 @@ def _what(record: Record) -> str:
         ("file", f"`model.onnx`, {record['file_bytes'] / 1024:.0f} KiB"),
         ("numbers", record["numerics"]),
         ("forms", _pairs(variant["forms"])),
+        *([("batch", f"{variant['chunk']} at a time inside")] if variant.get("chunk") else []),
         ("parameters", f"{record['parameters']:,}"),
         ("products of one image (MACs)", f"{record['macs']:,}"),
         ("weights", facts.get("training") or "as handed over; see `bundle.json`"),

@@ -96,26 +96,11 @@ class Interface:
         return {"name": OUTPUT, "classes": list(self.class_names) or None}
 
 
-def pixels_of(images: npt.NDArray[np.float32], inside: Preprocessing) -> npt.NDArray[np.uint8]:
-    """The pixels that tensors were made from, rounded to bytes, without their border.
-
-    Args:
-        images: `n x channels x height x width`.
-        inside: How they were made.
-    """
-    mean, std = (np.array(v, np.float64)[:, None, None] for v in (inside.mean, inside.std))
-    values = np.rint(inside.white * (images * std + mean))
-    before, after = inside.border
-    height, width = images.shape[2] - after, images.shape[3] - after
-    whole = np.clip(values, 0, inside.white).astype(np.uint8)
-    return np.ascontiguousarray(whole[:, :, before:height, before:width].transpose(0, 2, 3, 1))
-
-
 def as_taken(
     images: npt.NDArray[np.float32], inside: Preprocessing | None
 ) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
     """Tensors as a file takes them: as they are, or as pixels."""
-    return images if inside is None else pixels_of(images, inside)
+    return images if inside is None else inside.denormalised(images)
 
 
 def _size_after(known: Normalisation) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 
 from deployment.bundles.file_answers import with_batch
 from deployment.bundles.input import Interface
-from deployment.emission.emit import emit, exporter_of
+from deployment.emission.emit import emit, exporter_of, image_shape
 from deployment.emission.preprocessing import Preprocessing
 from deployment.network_blocks import is_within
 from deployment.numerics import Numerics
@@ -18,6 +18,7 @@ from deployment.providers import provider
 from deployment.runners.runner import Runner
 from deployment.runners.timing import Timing
 from deployment.selection.candidates import provider_of
+from deployment.selection.results import Selection
 from deployment.session_settings import SessionSettings
 from deployment.target_file import Quantised, verify_quantised
 from deployment.variant import Variant
@@ -57,7 +58,7 @@ def made_files(
     interface: Interface,
     calibration_images: torch.Tensor | None = None,
     *,
-    plain: bytes | None = None,
+    selection: Selection | None = None,
 ) -> Files:
     """The file of a variant with the interface that is asked for.
 
@@ -67,14 +68,18 @@ def made_files(
         target: Its batch size is the file's.
         interface: Whether it takes pixels or any batch.
         calibration_images: Training images that set the scales of static int8.
-        plain: The file that takes tensors of the target's batch, where it is at hand.
+        selection: What selecting kernels found; its file is taken where it is this one.
 
     Raises:
         BadInputError: See `variant_file`.
     """
     inside = interface.inside(image_shape(subnet))
-    if plain is not None and inside is None and not interface.any_batch:
-        return Files(data=plain, timed=plain)
+    if (
+        selection is not None
+        and (selection.chosen.variant, selection.preprocessing) == (variant, inside)
+        and not interface.any_batch
+    ):
+        return Files(data=selection.data, timed=selection.data)
     data = variant_file(
         subnet,
         variant,
@@ -97,7 +102,7 @@ class Made:
         inside: The preprocessing that it does.
         exporter: Who wrote it.
         agreement: Of the file in exact forms and fp32 that takes tensors.
-        quantised: Of this one in its numbers and forms, where it is not exact.
+        quantised: Of the file as it is timed, where it is not exact.
     """
 
     data: bytes
@@ -117,36 +122,31 @@ class Made:
         *,
         images: torch.Tensor | None,
         seed: int,
+        selection: Selection | None = None,
     ) -> Made:
-        """Makes and compares it."""
-        inside = interface.inside(image_shape(subnet))
+        """Makes and compares it; see `made_files`."""
+        files = made_files(
+            subnet, variant, target, interface, calibration_images, selection=selection
+        )
         exact = replace(variant.forms, gelu="exact")
         model = emit(subnet, target.batch_size, forms=exact)
         agreement = verify(subnet, model, images, seed=seed, threads=target.threads)
-        plain = (
-            model.SerializeToString()
-            if variant.is_exact
-            else variant_file(
-                subnet, variant, target.batch_size, calibration_images=calibration_images
-            )
-        )
         quantised = None
         if not variant.is_exact:
             is_static = variant.numerics.way == "static"
             quantised = verify_quantised(
                 subnet,
-                plain,
+                files.timed,
                 images,
                 quantisation=variant.numerics.way,
                 calibration_images=calibration_images if is_static else None,
                 seed=seed,
                 threads=target.threads,
             )
-        files = made_files(subnet, variant, target, interface, calibration_images, plain=plain)
         return Made(
             data=files.data,
             timed=files.timed,
-            inside=inside,
+            inside=interface.inside(image_shape(subnet)),
             exporter=exporter_of(model),
             agreement=agreement,
             quantised=quantised,
@@ -181,12 +181,6 @@ def _has_rounded(subnet: Subnet, quantisation: str, fp32_blocks: Sequence[str]) 
         layer.operator in taken and not any(is_within(layer.name, b) for b in fp32_blocks)
         for layer in subnet.graph.layers[1:]
     )
-
-
-def image_shape(subnet: Subnet) -> tuple[int, int, int]:
-    """Channels, height and width of the images that a network takes."""
-    first = subnet.graph.layers[0]
-    return first.channels, first.height, first.width
 
 
 def time_file(

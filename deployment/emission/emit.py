@@ -87,7 +87,7 @@ def emit(
     if batch_size is not None and batch_size < 1:
         raise BadInputError(f"batch_size must be >= 1 or None for any, got {batch_size}")
     if preprocessing is not None:
-        preprocessing.check_fits(_image_shape(subnet))
+        preprocessing.check_fits(image_shape(subnet))
     subnet = reparameterise(subnet)
     unknown = without_emitter(subnet)
     if unknown:
@@ -151,7 +151,8 @@ def _emitted(
     return e
 
 
-def _image_shape(subnet: Subnet) -> Shape:
+def image_shape(subnet: Subnet) -> Shape:
+    """Channels, height and width of the images that a network takes."""
     first = subnet.graph.layers[0]
     return (first.channels, first.height, first.width)
 
@@ -159,7 +160,7 @@ def _image_shape(subnet: Subnet) -> Shape:
 def _model(e: Emission, name: str, preprocessing: Preprocessing | None) -> onnx.ModelProto:
     last = e.subnet.graph.layers[-1]
     batch = BATCH if e.is_dynamic else e.batch_size
-    kind, image = int(TensorProto.FLOAT), _image_shape(e.subnet)
+    kind, image = int(TensorProto.FLOAT), image_shape(e.subnet)
     if preprocessing is not None:
         kind, image = preprocessing.element_type, preprocessing.image_shape(image)
     graph = helper.make_graph(

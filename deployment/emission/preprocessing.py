@@ -167,6 +167,16 @@ class Preprocessing:
                 f"a border of {self.border} leaves nothing of images of {height} x {width}"
             )
 
+    def check_keeps_size(self, network: Shape) -> None:
+        """Raises BadInputError where images are resized, which cannot be undone."""
+        height, width = (side + sum(self.border) for side in self.source_size(network))
+        if (height, width) != network[1:]:
+            raise BadInputError(
+                f"images of {height} x {width} are resized inside the file to {network[1]} x "
+                f"{network[2]}, so the network's images do not tell what the file is to be given: "
+                "resize them before, and leave size out"
+            )
+
     def normalised(
         self, images: npt.NDArray[Any], to: tuple[int, int] | None = None
     ) -> npt.NDArray[np.float32]:
@@ -176,15 +186,46 @@ class Preprocessing:
             images: As the file takes them, `n` of them.
             to: The network's height and width; None for no change of size.
         """
+        return self.normalised_in_double(images, to).astype(np.float32)
+
+    def normalised_in_double(
+        self, images: npt.NDArray[Any], to: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """As `normalised`, without rounding to single precision."""
         pixels = images if self.layout == "hwc" else images.transpose(0, 2, 3, 1)
         pixels = np.pad(pixels, ((0, 0), self.border, self.border, (0, 0)))
         values = (pixels / self.white - np.array(self.mean)) / np.array(self.std)
-        x = np.ascontiguousarray(values.astype(np.float32).transpose(0, 3, 1, 2))
-        if to is None or x.shape[2:] == to:
+        x = np.ascontiguousarray(values.astype(np.float64).transpose(0, 3, 1, 2))
+        if to is None or x.shape[2:] == tuple(to):
             return x
-        rows, columns = (resize_matrix(a, b) for a, b in zip(x.shape[2:], to, strict=True))
-        resized: npt.NDArray[np.float32] = (rows @ torch.from_numpy(x) @ columns.T).numpy()
+        sides = zip(x.shape[2:], to, strict=True)
+        rows, columns = (resize_matrix(a, b).double() for a, b in sides)
+        resized: npt.NDArray[np.float64] = (rows @ torch.from_numpy(x) @ columns.T).numpy()
         return resized
+
+    def denormalised(self, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """The way back: what the file is to be given for images as the network sees them.
+
+        Bytes are rounded, and what is outside their range is cut off; the border is taken away.
+
+        Args:
+            images: `n x channels x height x width`.
+
+        Raises:
+            BadInputError: Images of other channels, or images that the file resizes.
+        """
+        network = (images.shape[1], images.shape[2], images.shape[3])
+        self.check_fits(network)
+        self.check_keeps_size(network)
+        mean, std = (np.array(v, np.float64)[:, None, None] for v in (self.mean, self.std))
+        values = self.white * (images * std + mean)
+        before, after = self.border
+        values = values[:, :, before : network[1] - after, before : network[2] - after]
+        if self.dtype == "uint8":
+            given = np.clip(np.rint(values), 0, self.white).astype(np.uint8)
+        else:
+            given = values.astype(np.float32)
+        return np.ascontiguousarray(given.transpose(0, 2, 3, 1) if self.layout == "hwc" else given)
 
     def to_json(self) -> dict[str, Any]:
         """Everything by name."""

@@ -27,6 +27,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
+from deployment.emission.chunks import body_of
 from deployment.runtime import PROVIDER, session_options
 from records import BadInputError, CorruptFileError, MissingFileError
 
@@ -144,5 +145,6 @@ def zero_inputs(session: ort.InferenceSession) -> dict[str, np.ndarray[Any, Any]
 
 
 def _constant_bytes(data: bytes) -> int:
-    graph = onnx.load_from_string(data).graph
+    model = onnx.load_from_string(data)
+    graph = body_of(model) or model.graph
     return sum(numpy_helper.to_array(entry).nbytes for entry in graph.initializer)

@@ -6,10 +6,13 @@ at its highest optimisation level, for the graphs of `deployment.emission.emit`:
 - a blocked convolution writes whole blocks of channels; with a folded sum it writes over the
   summand where nothing else reads that;
 - a value in blocks that something in plain order reads is copied, once, and the other way round;
+  a mean over all positions reads blocks only where the channels fill them;
 - an activation of its own writes over its input where nothing else reads it, except GELU and
   SiLU; a sum never does;
 - attention takes scratch space: queries, keys and values, the scores, and the mixed values before
   they are brought into order;
+- a convolution in plain order, because its groups do not fill blocks, takes scratch space for
+  patches of its input (`deployment.memory.patches`);
 - a gate is enlarged to the map's size first;
 - reshapes allocate nothing.
 
@@ -26,6 +29,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from deployment.kernel_tables.fusion import Fusion, fusion_of
+from deployment.memory.patches import patch_values
 from deployment.memory.writing import NOBODY, Counts, Mask, Step, Writing
 from search_spaces import Genes, SearchSpace, Tabulation, tabulate
 from search_spaces.expression import Condition, Dim, Expression, where
@@ -91,12 +95,23 @@ class MemorySteps:
         space: The search space.
         batch_size: Images a run.
         channel_block: Channels in a block.
+        threads: Threads inside an operator, each with scratch space of its own in a convolution
+            with groups; None for a runtime whose convolutions take none, or take it in ways that
+            are not known.
     """
 
-    def __init__(self, space: SearchSpace, *, batch_size: int = 1, channel_block: int = 8) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        batch_size: int = 1,
+        channel_block: int = 8,
+        threads: int | None = 1,
+    ) -> None:
         self.space = space
         self.batch_size = batch_size
         self.channel_block = channel_block
+        self.threads = threads
 
     @cached_property
     def _numbers(self) -> _Numbers:
@@ -118,7 +133,7 @@ _MORE: Mapping[str, Sequence[str]] = {
     "attention": ("heads", "qk_dim", "v_dim", "window", "mixing"),
     "activation": ("activation",),
     "resize": ("in_height", "in_width"),
-    "conv2d": ("groups",),
+    "conv2d": ("groups", "kernel", "stride", "padding"),
     "channel_shuffle": ("groups",),
 }
 
@@ -254,6 +269,7 @@ class _Layer:
         reads: Sequence[Counts],
         blocked: Mask,
         over: Counts | None = None,
+        scratch: Sequence[Counts] = (),
     ) -> Counts:
         """A step that writes a map or tokens of the layer's size; its number for each network."""
         c, h, width = self.sizes
@@ -265,7 +281,7 @@ class _Layer:
             np.where(is_map, width, 1),
         )
         late = blocked & (self.node.operator in _IN_BLOCKS)
-        step = self.w.add(name, on, dims, _MAP, reads, over=over, late=late)
+        step = self.w.add(name, on, dims, _MAP, reads, over=over, scratch=scratch, late=late)
         return np.full(self.w.n, step)
 
     # ---- layers ------------------------------------------------------------------------------
@@ -277,7 +293,23 @@ class _Layer:
     def _conv2d(self, on: Mask) -> Counts:
         blocked = self.blocked
         direct = blocked & (self.value("in_channels") < self.w.block) & (self.value("groups") == 1)
-        return self.tensor(self.node.name, on, [self.read(0, on, blocked & ~direct)], blocked)
+        x = self.read(0, on, blocked & ~direct)
+        scratch = [] if self._of.threads is None else [np.where(blocked, 0, self._patches())]
+        return self.tensor(self.node.name, on, [x], blocked, scratch=scratch)
+
+    def _patches(self) -> Counts:
+        """Bytes of scratch space of a convolution in plain order."""
+        groups = np.maximum(self.value("groups"), 1)
+        return 4 * patch_values(
+            batch_groups=self.w.batch * groups,
+            filters=self.value("channels") // groups,
+            inputs=self.value("in_channels") // groups,
+            positions=self.value("height") * self.value("width"),
+            kernel=self.value("kernel"),
+            is_plain_product=(self.value("stride") == 1) & (self.value("padding") == 0)
+            & (self.value("kernel") == 1),
+            threads=self._of.threads or 1,
+        )  # fmt: skip
 
     def _same(self, on: Mask) -> Counts:
         """One tensor of the layer's size, from inputs in the layout of the output."""
@@ -312,7 +344,10 @@ class _Layer:
         return self.tensor(self.node.name, on, [x, gate], blocked)
 
     def _global_pool(self, on: Mask) -> Counts:
-        return self.tensor(self.node.name, on, [self.read(0, on, None)], np.zeros(self.w.n, bool))
+        plain = np.zeros(self.w.n, bool)
+        fills_blocks = self.value("channels") % self.w.block == 0
+        x = self.read(0, on & ~fills_blocks, plain)  # as it is where channels fill blocks
+        return self.tensor(self.node.name, on, [x], plain)
 
     def _to_tokens(self, on: Mask) -> Counts:
         c, h, width = self.sizes

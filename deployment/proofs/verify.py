@@ -3,6 +3,9 @@
 Both compute in single precision in another order, so they differ by rounding. Where a network
 amplifies that (deep ones, on images unlike those that they know), its own rounding error, single
 against double precision in torch, says how much difference is rounding.
+
+A file with its preprocessing inside is given pixels, and torch what
+`deployment.emission.preprocessing.Preprocessing` makes of the same pixels.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
 
+from deployment.emission.emit import image_shape
+from deployment.emission.preprocessing import Preprocessing, preprocessing_of
 from deployment.runtime import open_session
 from records import BadInputError, HwnasError
 from supernet import Subnet
@@ -31,7 +37,7 @@ than this."""
 ANY_BATCH = 3
 """Images a run where the file takes any number."""
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 
 class VerificationError(HwnasError, RuntimeError):
@@ -76,15 +82,18 @@ def verify(
     Args:
         subnet: The network in eval mode.
         model: What was emitted from it.
-        images: Real images, `n x channels x height x width`, compared beside random and extreme
-            ones (all zero, and ten times as large). Those ten times as large are left out where
-            torch's own rounding error on them is so large that nothing can be told.
+        images: Real images as the network sees them, `n x channels x height x width`, compared
+            beside random and extreme ones (all zero, and ten times as large; of pixels all black,
+            and those at either end of the range). The largest are left out where torch's own
+            rounding error on them is so large that nothing can be told.
         seed: Derives the random images.
         threads: Threads inside an operator.
 
     Raises:
         VerificationError: The file is not valid, or differs by more than `TOLERANCE` and more
             than rounding explains.
+        BadInputError: Images of another shape, a file that takes other numbers than float32 and
+            does not say what it does to them, real images for a file that resizes them.
     """
     agreement = compare(subnet, model, images, seed=seed, threads=threads)
     if not agreement.is_within:
@@ -114,31 +123,39 @@ def compare(
         raise VerificationError(f"the exported graph is not valid ONNX: {error}") from error
     session = open_session(model.SerializeToString(), threads)
     entry = session.get_inputs()[0]
-    if entry.type != "tensor(float)":
+    inside = preprocessing_of(model)
+    if entry.type != "tensor(float)" and inside is None:
         raise BadInputError(
-            f"the file takes images of {entry.type}, torch takes tensors: verify the file without "
-            "its preprocessing, and compare the file with `Preprocessing.normalised`"
+            f"the file takes images of {entry.type}, torch takes tensors, and the file's metadata "
+            "do not say what it does to them: write it with `emit(..., preprocessing=...)`"
         )
     shape = [size if isinstance(size, int) else ANY_BATCH for size in entry.shape]
     parts = []
-    for batches in _batches(shape, images, seed):
+    for batches in _batches(subnet, shape, images, seed, inside):
         theirs = [np.asarray(session.run(None, {"images": batch})[0]) for batch in batches]
-        parts.append(_compared(subnet, batches, np.concatenate(theirs)))
+        parts.append(_compared(subnet, batches, np.concatenate(theirs), inside))
     usual, large = parts
     usual = replace(usual, tolerance=min(usual.tolerance, LARGEST_TOLERANCE))
     return usual if large.tolerance > LARGEST_TOLERANCE else _joined(usual, large)
 
 
 @torch.no_grad()
-def _compared(subnet: Subnet, batches: Sequence[Array], theirs: Array) -> Agreement:
+def _compared(
+    subnet: Subnet, batches: Sequence[Array], theirs: Array, inside: Preprocessing | None
+) -> Agreement:
     """Compares logits on some batches; the tolerance is what rounding explains, at any height."""
-    ours = np.concatenate([subnet(torch.from_numpy(batch)).numpy() for batch in batches])
+    _, height, width = image_shape(subnet)
+    seen = [
+        batch if inside is None else inside.normalised_in_double(batch, (height, width))
+        for batch in batches
+    ]
+    ours = np.concatenate([subnet(torch.from_numpy(s).float()).numpy() for s in seen])
     scale = max(float(np.abs(ours).max()), 1e-30)
     difference = float(np.abs(ours - theirs).max())
     tolerance = TOLERANCE
     if difference > TOLERANCE * scale:
         exact = copy.deepcopy(subnet).double()
-        precise = [exact(torch.from_numpy(batch).double()).numpy() for batch in batches]
+        precise = [exact(torch.from_numpy(batch).double()).numpy() for batch in seen]
         rounding = float(np.abs(np.concatenate(precise) - ours).max()) / scale
         tolerance = max(TOLERANCE, ROUNDING_FACTOR * rounding)
     return Agreement(
@@ -166,18 +183,37 @@ def _joined(usual: Agreement, large: Agreement) -> Agreement:
 
 
 def _batches(
-    shape: list[int], images: torch.Tensor | None, seed: int
+    subnet: Subnet,
+    shape: list[int],
+    images: torch.Tensor | None,
+    seed: int,
+    inside: Preprocessing | None,
 ) -> tuple[list[Array], list[Array]]:
     """Batches of the file's shape: random, zero and real images as they fill one; and large."""
-    random = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    random, large = _made_up(shape, np.random.default_rng(seed), inside)
     batches = [random, np.zeros_like(random)]
     if images is not None:
-        if list(images.shape[1:]) != shape[1:]:
-            raise BadInputError(f"images must be n x {shape[1:]}, got shape {tuple(images.shape)}")
+        wanted = list(image_shape(subnet))
+        if list(images.shape[1:]) != wanted:
+            raise BadInputError(f"images must be n x {wanted}, got shape {tuple(images.shape)}")
         size = shape[0]
-        whole = images[: len(images) // size * size].numpy()
-        batches += [np.ascontiguousarray(part) for part in whole.reshape(-1, *shape)]
-    return batches, [10 * random]
+        whole: Array = images[: len(images) // size * size].numpy()
+        given = whole if inside is None else inside.denormalised(whole)
+        batches += [np.ascontiguousarray(part) for part in given.reshape(-1, *shape)]
+    return batches, [large]
+
+
+def _made_up(
+    shape: list[int], rng: np.random.Generator, inside: Preprocessing | None
+) -> tuple[Array, Array]:
+    """Random images as the file takes them, and large ones."""
+    if inside is None:
+        random = rng.standard_normal(shape).astype(np.float32)
+        return random, 10 * random
+    ends = inside.white * rng.integers(0, 2, shape)
+    if inside.dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8), ends.astype(np.uint8)
+    return rng.random(shape, dtype=np.float32), ends.astype(np.float32)
 
 
 def _has_runtime_operators(model: onnx.ModelProto) -> bool:

@@ -88,17 +88,20 @@ def _follow(
         threading.Thread(target=_read, args=(process, stream, lines), daemon=True).start()
     still_open = len(said)
     heard = time.monotonic()
+    silent_after_end = 0.0  # waited for, not elapsed: a machine that stood still loses no lines
     while still_open or process.poll() is None:
-        silent = time.monotonic() - heard
-        if silent > timeout_s:
+        if time.monotonic() - heard > timeout_s:
             return False
-        if process.poll() is not None and silent > GRACE_S:
+        if silent_after_end > GRACE_S:
             break
+        has_ended = process.poll() is not None
+        wait_s = min(timeout_s, 0.1)
         try:
-            stream, line = lines.get(timeout=min(timeout_s, 0.1))
+            stream, line = lines.get(timeout=wait_s)
         except queue.Empty:
+            silent_after_end += wait_s * has_ended
             continue
-        heard = time.monotonic()
+        heard, silent_after_end = time.monotonic(), 0.0
         if line is None:
             still_open -= 1
             continue

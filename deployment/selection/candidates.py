@@ -8,7 +8,7 @@ from typing import Any
 
 from deployment.emission.forms import DEFAULT, Forms
 from deployment.numerics import Numerics
-from deployment.providers import provider
+from deployment.providers import provider, takers
 from deployment.session_settings import OPTIMISATION, SessionSettings
 from deployment.variant import Variant
 from hardware_profiles import Target
@@ -59,8 +59,8 @@ def allowed_numerics(
 
     Raises:
         UnknownNameError: No such numbers.
-        BadInputError: None of those asked for can be, or int8 in fp32's place and no images to
-            judge it on.
+        BadInputError: Some of those asked for are not the provider's, none of them can be, or
+            int8 or fp16 in fp32's place and no images to judge it on.
     """
     taken = provider(provider_name).ways
     mixed = ("mixed",) if "dynamic" in taken or "static" in taken else ()
@@ -76,6 +76,12 @@ def allowed_numerics(
     for name in asked:
         if name not in NUMERICS:
             raise unknown_name("numbers", name, NUMERICS)
+        if name not in (*taken, *mixed):
+            raise BadInputError(
+                f"provider {provider_name!r} takes no files in {name}; it takes "
+                f"{', '.join((*taken, *mixed))}"
+                + ("" if name == "mixed" else f", and {name} is taken by: {takers(name)}")
+            )
     found = tuple(name for name in (*possible, *also) if name in asked)
     if not set(found) - {"mixed"}:
         raise BadInputError(
@@ -174,6 +180,18 @@ def changed_settings(base: SessionSettings, threads: int) -> list[SessionSetting
     return [settings for settings in found if settings != base]
 
 
+def chunks_of(batch_size: int, provider_name: str) -> list[int]:
+    """How many images a file may take at a time: an eighth, a quarter and a half of its batch.
+
+    On the processor alone, whose caches are what it is for; and with one divisor at least, the
+    single image, where the batch is odd.
+    """
+    if provider_name != "cpu" or batch_size == 1:
+        return []
+    parts = [batch_size // k for k in (8, 4, 2) if batch_size % k == 0]
+    return parts or [1]
+
+
 def joined_settings(
     base: SessionSettings, gains: Sequence[tuple[SessionSettings, float]]
 ) -> SessionSettings:
@@ -199,6 +217,8 @@ def described(variant: Variant, default: Variant) -> str:
     ]
     if variant.numerics != default.numerics:
         parts.append(variant.numerics.name)
+    if variant.chunk is not None:
+        parts.append(f"{variant.chunk} image{'s' * (variant.chunk != 1)} at a time")
     own, usual = _parts(variant.settings), _parts(default.settings)
     parts += [_setting(name, value) for name, value in own.items() if value != usual[name]]
     return ", ".join(parts) or "default"

@@ -15,6 +15,9 @@ images that fp32 has right and the variant wrong, and `b` the other way round,
 little; then no predicted class may change at all, and neither with a bound of 0. The standard
 error is recorded, so that a reader sees how well the loss is known. Images are judged on this
 machine, by the variant's provider if it is here and by the processor otherwise.
+
+Files with their preprocessing inside are judged as they are: they are given the bytes that the
+images come to, and torch what the preprocessing makes of the same bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +33,8 @@ import onnx
 import onnxruntime as ort
 import torch
 
+from deployment.emission.emit import image_shape
+from deployment.emission.preprocessing import Preprocessing
 from deployment.proofs.verify import LARGEST_TOLERANCE, compare
 from deployment.providers import provider
 from deployment.runtime import open_session
@@ -82,6 +88,11 @@ class Judge:
         largest_loss: The accuracy that may be lost.
         threads: Threads inside an operator.
         seed: Derives random images, and which validation images count.
+        preprocessing: What the files do to their images first; None where they take tensors.
+
+    Raises:
+        BadInputError: A preprocessing for other channels, or one that resizes: the bytes before
+            it cannot be told from the images.
     """
 
     def __init__(
@@ -94,8 +105,13 @@ class Judge:
         largest_loss: float,
         threads: int,
         seed: int,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
+        if preprocessing is not None:
+            preprocessing.check_fits(image_shape(subnet))
+            preprocessing.check_keeps_size(image_shape(subnet))
         self.subnet = subnet
+        self.preprocessing = preprocessing
         self.validation = validation
         self.other_images = images
         self.batch_size = batch_size
@@ -221,15 +237,24 @@ class Judge:
         return torch.randperm(len(self.validation), generator=generator)[: self.images]
 
     @cached_property
-    def _judged_images(self) -> torch.Tensor:
+    def _given(self) -> npt.NDArray[Any]:
+        """The images that are judged on, as the files take them."""
+        images: Array = self._drawn().numpy()
+        return images if self.preprocessing is None else self.preprocessing.denormalised(images)
+
+    @property
+    def _seen(self) -> torch.Tensor:
+        """The same images as the network sees them."""
+        inside = self.preprocessing
+        return torch.from_numpy(self._given if inside is None else inside.normalised(self._given))
+
+    def _drawn(self) -> torch.Tensor:
         if self.validation is not None and self.images:
             return self.validation.images[self._chosen]
         if self.other_images is not None and len(self.other_images) >= self.compared:
             return self.other_images[: self.compared]
-        first = self.subnet.graph.layers[0]
         generator = torch.Generator().manual_seed(self.seed)
-        shape = (self.compared, first.channels, first.height, first.width)
-        return torch.randn(shape, generator=generator)
+        return torch.randn((self.compared, *image_shape(self.subnet)), generator=generator)
 
     @cached_property
     def _labels(self) -> npt.NDArray[np.int64]:
@@ -241,7 +266,7 @@ class Judge:
     def _reference(self) -> Array:
         """torch's logits on the images that are judged on."""
         with torch.no_grad():
-            parts = [self.subnet(part).numpy() for part in torch.split(self._judged_images, BATCH)]
+            parts = [self.subnet(part).numpy() for part in torch.split(self._seen, BATCH)]
         return np.concatenate(parts)
 
     @cached_property
@@ -256,7 +281,7 @@ class Judge:
             CorruptFileError: It opened, and does not run.
         """
         name = session.get_inputs()[0].name
-        images = self._judged_images[:count].numpy()
+        images = self._given[:count]
         images = images[: len(images) // self.batch_size * self.batch_size]
         batches = images.reshape(-1, self.batch_size, *images.shape[1:])
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from deployment.numerics import Numerics
 from deployment.proofs.verify import VerificationError
 from deployment.selection.candidates import described
 from deployment.selection.checks import Check, Judge
@@ -65,19 +67,19 @@ class Pool:
             VerificationError: The fp32 file does not compute what torch does.
         """
         variant = self.default.variant
-        emitted = self.files.emitted(variant.forms)
+        fp32 = self.files.data(replace(variant, numerics=Numerics()))
         began = clock()
-        check = self.judge.exact(emitted)
+        check = self.judge.exact(fp32)
         if not check.is_kept:
             raise VerificationError(f"the fp32 file cannot be used, {check.reason}")
         self.check_s = max(clock() - began, 1e-6)
         self.image_s = self.check_s / (self.judge.compared + 3 * self.judge.batch_size)
         self.judge.take_images(int(JUDGING_SHARE * self.budget.seconds / self.image_s))
-        self._exact[emitted] = check
+        self._exact[fp32] = check
         self.default.data = self.files.data(variant)
         if variant.settings.provider == "cpu":
             return ""
-        return self.judge.same_answers(emitted, variant.settings).reason
+        return self.judge.same_answers(fp32, variant.settings).reason
 
     def add(self, variant: Variant, stage: str, cost_s: float = 0.0) -> list[Candidate]:
         """A new candidate with its file, checked if that is cheap; nothing if it is there already.

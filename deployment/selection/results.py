@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from deployment.emission.preprocessing import Preprocessing
 from deployment.providers import provider_record
 from deployment.runners.timing import Timing
 from deployment.variant import Variant
 
 FORMAT = "hwnas-selection-1"
 
-STAGES = ("default", "forms", "numerics", "settings")
+STAGES = ("default", "forms", "numerics", "chunks", "settings")
 """The stages in their order."""
 
 
@@ -87,6 +88,7 @@ class Selection:
         notes: What was not tried and why, and what else one must know.
         timing: Raw timings of the chosen file in the last comparison.
         default_timing: Those of the default file beside it.
+        preprocessing: What all the files did to their images first; None where they took tensors.
     """
 
     chosen: Tried
@@ -106,6 +108,7 @@ class Selection:
     notes: tuple[str, ...] = ()
     timing: Timing | None = None
     default_timing: Timing | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def gain(self) -> float:
@@ -136,6 +139,7 @@ class Selection:
             "validation_images": self.validation_images,
             "seconds": self.seconds,
             "limit_s": self.limit_s,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "notes": list(self.notes),
             "tried": [one.to_json() for one in self.tried],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployment.selection.results import Selection, Tried
+from deployment.selection.results import STAGES, Selection, Tried
 
 COLUMNS = ("stage", "variant", "ms", "+-", "speed", "error", "top-1", "accuracy", "outcome")
 
@@ -23,8 +23,7 @@ def selection_table(selection: Selection) -> str:
 
 
 def _place(one: Tried) -> tuple[int, float]:
-    order = {"default": 0, "forms": 1, "numerics": 2, "settings": 3}
-    return order[one.stage], -(one.speedup or 0.0)
+    return STAGES.index(one.stage), -(one.speedup or 0.0)
 
 
 def _row(one: Tried) -> tuple[str, ...]:

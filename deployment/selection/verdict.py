@@ -51,6 +51,7 @@ def verdict(
         notes=(*notes, *_notes(pool, chosen, was_judged)),
         timing=chosen.timing,
         default_timing=default.timing,
+        preprocessing=pool.files.preprocessing,
     )
 
 

@@ -24,7 +24,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from experiments.accuracy_tables import AccuracyTable, read_accuracy_table
-from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.harness import add_tables, benchmark_main, show
 from predictors import (
     BoostedTrees,
     Predictor,
@@ -206,13 +206,7 @@ METHODS: tuple[str, ...] = (*OWN, *peers(0), "MACs")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tables, how many rows and seeds, which methods."""
-    parser.add_argument(
-        "tables",
-        type=Path,
-        nargs="?",
-        default=Path("../shared/benchdata"),
-        help="folder with nb201.parquet and nb_macro.parquet",
-    )
+    add_tables(parser, "nb201.parquet and nb_macro.parquet")
     parser.add_argument("--seeds", type=int, default=10, help="choices of rows")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 50, 100, 200])

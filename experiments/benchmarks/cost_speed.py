@@ -24,8 +24,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from experiments.benchmarks.harness import benchmark_main, best_seconds, show
-from experiments.benchmarks.latency_local import Images
-from experiments.spaces import SPACES, make_space
+from experiments.spaces import SPACES, ImageSizes, make_space
 from hardware_profiles import Target, device, local_target
 from latency_models import MeasuredCostModel, RooflineCostModel, calibration_networks
 from latency_models.transfer import LatencyTransfer, TransferredLatencies, space_features
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures and prints the rates."""
-    space = make_space(arguments.space, Images(32))
+    space = make_space(arguments.space, ImageSizes())
     target = local_target()
     roofline = RooflineCostModel(space, target)
     genes = calibration_networks(space, 80, 0)

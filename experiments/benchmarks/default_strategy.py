@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.harness import add_tables, benchmark_main, show
 from experiments.benchmarks.large_space import FOLDER, SCORES
 from experiments.benchmarks.search_cases import LONG_RUN, Case, large_cases, table_cases
 from experiments.benchmarks.search_scores import (
@@ -265,13 +265,7 @@ def _show_trade(figures: Figures) -> list[dict[str, Any]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tables, strategies and seeds, where things are kept."""
-    parser.add_argument(
-        "tables",
-        type=Path,
-        nargs="?",
-        default=Path("../shared/benchdata"),
-        help="folder with nb201.parquet and nb_macro.parquet",
-    )
+    add_tables(parser, "nb201.parquet and nb_macro.parquet")
     parser.add_argument("--methods", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--seeds", type=int, default=10, help="searches per table and latency")
     parser.add_argument("--budget", type=int, default=max(POINTS), help="evaluations a search")

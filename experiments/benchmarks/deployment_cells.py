@@ -165,7 +165,7 @@ def _makers(
 
     calibration = drawn.calibration.numpy()
     return {
-        FP32: lambda: ours(FP32, numerics=("fp32",), validation=None),
+        FP32: lambda: ours(FP32, numerics=("fp32",), validation=drawn.judged),
         INT8: lambda: ours(INT8),
         EAGER: lambda: peer(TorchEager(), EAGER),
         EXPORT: lambda: plain(EXPORT, export),

@@ -28,7 +28,7 @@ from experiments.benchmarks.kept_accuracies import CachedEvaluator
 from experiments.benchmarks.quality_jobs import Budget, Job
 from experiments.benchmarks.supernet_quality import RECIPES
 from experiments.datasets import load_dataset
-from experiments.spaces import make_space
+from experiments.spaces import ImageSizes, make_space
 from hardware_profiles import Target, device
 from latency_models import RooflineCostModel
 from predictors import entropy
@@ -55,15 +55,6 @@ POPULATION, GENERATIONS = 100, 30
 
 PROFILE = "core-i9-9900k"
 """The device whose data sheet the fronts are made with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """What the spaces must know of images."""
-
-    image_size: int
-    channels: int = 3
-    num_classes: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +85,7 @@ class Drawn:
 
 
 def _by_name(family: str, image_size: int) -> Callable[[], SearchSpace]:
-    return lambda: make_space(family, Images(image_size))
+    return lambda: make_space(family, ImageSizes(image_size))
 
 
 UNTRAINED: dict[str, Callable[[], SearchSpace]] = {

@@ -36,6 +36,22 @@ def benchmark_main(
         )
 
 
+def add_tables(parser: argparse.ArgumentParser, files: str) -> None:
+    """Adds the argument `tables`, the folder of published tables.
+
+    Args:
+        parser: The benchmark's.
+        files: Which of them it reads, for the help.
+    """
+    parser.add_argument(
+        "tables",
+        type=Path,
+        nargs="?",
+        default=Path("../shared/benchdata"),
+        help=f"folder with {files}",
+    )
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {

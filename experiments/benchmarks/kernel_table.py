@@ -23,7 +23,7 @@ import numpy as np
 
 from deployment import LocalRunner
 from experiments.benchmarks.harness import benchmark_main, show
-from experiments.spaces import SPACES, make_space
+from experiments.spaces import SPACES, ImageSizes, make_space
 from hardware_profiles import Target, local_target
 from latency_models import (
     LatencyQuality,
@@ -40,15 +40,6 @@ TEST = 60
 NETWORKS = 10
 BUDGETS_S = (30.0, 60.0)
 EQUAL_FILES = (24, 48, 96)
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a space must know of its images."""
-
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +144,7 @@ def _line(raw: KernelTableCostModel, model: KernelTableCostModel, genes: Genes) 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures every space, prints a table."""
     target = local_target(batch_size=arguments.batch_size)
-    spaces = {name: make_space(name, Images()) for name in arguments.spaces}
+    spaces = {name: make_space(name, ImageSizes()) for name in arguments.spaces}
     figures: dict[str, Any] = {}
     rows: list[list[object]] = []
 

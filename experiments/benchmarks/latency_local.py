@@ -27,7 +27,7 @@ from scipy.stats import binom, spearmanr
 
 from deployment import LocalRunner
 from experiments.benchmarks.harness import benchmark_main, show
-from experiments.spaces import SPACES, make_space
+from experiments.spaces import SPACES, ImageSizes, make_space
 from hardware_profiles import Target, local_target
 from latency_models import MeasuredCostModel, calibration_networks, latency_quality, target_model
 from latency_models.kernel_costs import KernelTableCostModel, measure_kernels
@@ -49,15 +49,6 @@ REPEATS = 1.5
 BIN = 1.3
 FEWEST_IN_BIN = 8
 BLOCK_NETWORKS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """What the spaces must know of images."""
-
-    image_size: int
-    channels: int = 3
-    num_classes: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures all targets, prints the tables."""
-    spaces = [make_space(name, Images(arguments.image_size)) for name in SPACES]
+    spaces = [make_space(name, ImageSizes(arguments.image_size)) for name in SPACES]
     figures: dict[str, Any] = {}
     for name in arguments.targets:
         try:

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.harness import add_tables, benchmark_main, show
 from experiments.latency_tables import SPACES, LatencyTable, device_columns, read_latency_table
 from latency_models.transfer import LatencyTransfer, TransferredLatencies
 from latency_models.transfer.smoothing import left_out, smoothing_basis
@@ -306,13 +306,7 @@ def _text(value: float | None) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tables, how many seeds, which spaces, what else."""
-    parser.add_argument(
-        "tables",
-        type=Path,
-        nargs="?",
-        default=Path("../shared/benchdata"),
-        help="folder with nb201, fbnet, ofa.parquet",
-    )
+    add_tables(parser, "nb201, fbnet, ofa.parquet")
     parser.add_argument("--seeds", type=int, default=10, help="choices of rows per device")
     parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
     parser.add_argument("--ceiling", action="store_true", help="fit own rows of each device too")

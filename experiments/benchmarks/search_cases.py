@@ -28,7 +28,7 @@ from experiments.benchmarks.kept_accuracies import digits_evaluator
 from experiments.benchmarks.synthetic_accuracy import SyntheticAccuracy
 from experiments.datasets import load_dataset
 from experiments.search_tables import SearchTable, read_search_table
-from experiments.spaces import make_space
+from experiments.spaces import ImageSizes, make_space
 from experiments.tabular_search import TableAccuracy, TableCosts
 from hardware_profiles import Target, device
 from latency_models import RooflineCostModel
@@ -283,16 +283,7 @@ def _name(family: str, target: Target, limited: bool) -> str:
 def _space(family: str) -> SearchSpace:
     if family == "ofa":
         return OFAMobileNetV3()
-    return make_space("hybrid", _Images() if family == "hybrid" else load_dataset("digits"))
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Colour images in 10 classes."""
-
-    image_size: int = 32
-    channels: int = 3
-    num_classes: int = 10
+    return make_space("hybrid", ImageSizes() if family == "hybrid" else load_dataset("digits"))
 
 
 @cache

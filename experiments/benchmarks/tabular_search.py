@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.harness import add_tables, benchmark_main, show
 from experiments.benchmarks.tabular_peers import PEERS, Evaluate
 from experiments.latency_tables import device_columns
 from experiments.search_tables import SearchTable, read_search_table
@@ -260,13 +260,7 @@ def _keep_score(path: Path | None, score: Score) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tables, which methods and devices, how many seeds and evaluations."""
-    parser.add_argument(
-        "tables",
-        type=Path,
-        nargs="?",
-        default=Path("../shared/benchdata"),
-        help="folder with nb201.parquet",
-    )
+    add_tables(parser, "nb201.parquet")
     methods = [*OURS, *PEERS]
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--devices", nargs="+", help="latency columns; all by default")

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 
 from experiments.accuracy_tables import read_accuracy_table
-from experiments.benchmarks.harness import benchmark_main, show
+from experiments.benchmarks.harness import add_tables, benchmark_main, show
 from experiments.datasets import load_dataset
 from predictors import rank_quality
 from predictors.zero_cost import (
@@ -211,13 +211,7 @@ def _write(path: Path | None, setting: str, scores: Mapping[str, Any]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The table, how many networks, which proxies on which images."""
-    parser.add_argument(
-        "tables",
-        type=Path,
-        nargs="?",
-        default=Path("../shared/benchdata"),
-        help="folder with nb201.parquet",
-    )
+    add_tables(parser, "nb201.parquet")
     parser.add_argument("--networks", type=int, default=500, help="how many are drawn")
     parser.add_argument("--batch", type=int, default=64, help="images in the minibatch")
     parser.add_argument("--images", choices=DATASETS, default="fashion-mnist")

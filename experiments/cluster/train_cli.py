@@ -6,10 +6,8 @@ import sys
 
 from experiments.cluster.train_options import TrainOptions
 from experiments.config_command import command_of
-from experiments.console import say
+from experiments.interruption import end_interrupted
 from experiments.option_texts import TRAIN
-
-INTERRUPTED = 130
 
 
 def _train(options: TrainOptions) -> None:
@@ -18,8 +16,7 @@ def _train(options: TrainOptions) -> None:
     try:
         train_supernet(options)
     except KeyboardInterrupt:
-        say(f"interrupted; the same command continues from {options.checkpoint}")
-        sys.exit(INTERRUPTED)
+        end_interrupted(f"the same command continues from {options.checkpoint}")
 
 
 train_command = command_of(

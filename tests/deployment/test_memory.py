@@ -1,20 +1,24 @@
 """What onnxruntime reports that activations take, and the plan that follows it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from deployment import emit
 from deployment.memory.arena import ROUNDING, Arena
 from deployment.memory.order import Schedule, in_order
+from deployment.memory.patches import patch_values
 from deployment.memory.plan import planned
 from deployment.memory.reading import activation_peak
 from deployment.memory.steps import MemorySteps
 from deployment.memory.writing import NOBODY
 from hardware_profiles.machine import instruction_sets
 from records import BadInputError, CorruptFileError, MissingFileError
-from search_spaces import CNNSpace, HybridSpace, ViTSpace
+from search_spaces import CNNSpace, HybridSpace, SearchSpace, ViTSpace
+from search_spaces.blocks import classifier
 from search_spaces.standard import standard_space
 from supernet import Subnet
 
@@ -251,3 +255,87 @@ def test_without_kept_buffers_tensors_live_from_writing_to_last_reading():
 def test_a_file_that_is_not_there_is_missed(tmp_path):
     with pytest.raises(MissingFileError, match=r"there is no model .*none\.onnx"):
         activation_peak(tmp_path / "none.onnx")
+
+
+# ---- scratch space of convolutions with groups -------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped(SearchSpace):
+    """Convolutions whose groups do not fill blocks of channels, and some that do."""
+
+    image_size: int = 16
+
+    def build(self, net, images):
+        width = net.choice("width", (12, 16, 30))
+        x = net.activation(net.conv2d(images, width, kernel=3, name="first"), "relu")
+        kernel, stride = net.choice("kernel", (1, 3, 5)), net.choice("stride", (1, 2))
+        x = net.conv2d(x, 2 * width, kernel=kernel, stride=stride, groups=2, name="halves")
+        x = net.activation(x, "relu", name="later")
+        x = net.depthwise(net.conv2d(x, width, kernel=1, name="mix"), kernel=kernel)
+        return classifier(net, x, self.num_classes)
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 1), (1, 2), (2, 4)])
+def test_convolutions_with_groups_take_the_scratch_space_that_onnxruntime_reports(
+    batch_size, threads
+):
+    space = Grouped()
+    rows = space.sample(12, np.random.default_rng(0))
+    steps = MemorySteps(space, batch_size=batch_size, channel_block=BLOCK, threads=threads)
+    expected = planned(in_order(steps.steps(rows))).arena_peak_bytes
+    reported = [
+        activation_peak(model_of(space, row, batch_size), threads).activation_bytes for row in rows
+    ]
+    np.testing.assert_array_equal(expected, reported)
+    none = MemorySteps(space, batch_size=batch_size, channel_block=BLOCK, threads=None)
+    without = planned(in_order(none.steps(rows))).arena_peak_bytes
+    assert (without < expected).any()
+    assert (without <= expected).all()
+
+
+def convolution(channels, filters, groups, side, kernel, stride, padding, batch_size):
+    """A file with one convolution, and the positions of its output."""
+    weights = np.ones((filters, channels // groups, kernel, kernel), np.float32)
+    out = (side + 2 * padding - kernel) // stride + 1
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], group=groups, kernel_shape=[kernel] * 2, strides=[stride] * 2,
+        pads=[padding] * 4,
+    )  # fmt: skip
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch_size, c, s, s])
+        for name, c, s in (("x", channels, side), ("y", filters, out))
+    ]
+    stored = [numpy_helper.from_array(weights, "w")]
+    graph = helper.make_graph([node], "one", values[:1], values[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model.SerializeToString(), out**2
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups", "side", "kernel", "stride", "padding", "batch_size"),
+    [
+        (6, 6, 2, 8, 1, 1, 0, 1), (6, 6, 2, 8, 1, 2, 0, 1), (6, 12, 3, 16, 5, 2, 2, 1),
+        (6, 12, 3, 64, 3, 1, 1, 2), (10, 10, 10, 48, 3, 1, 1, 1), (60, 120, 3, 6, 3, 1, 1, 1),
+        (10, 50, 10, 2, 3, 1, 1, 4), (14, 14, 7, 112, 3, 2, 1, 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_scratch_space_of_one_convolution_is_what_onnxruntime_reports(
+    channels, filters, groups, side, kernel, stride, padding, batch_size, threads
+):
+    model, positions = convolution(
+        channels, filters, groups, side, kernel, stride, padding, batch_size
+    )
+    own = -(-4 * batch_size * filters * positions // ROUNDING) * ROUNDING
+    values = patch_values(
+        batch_groups=np.array([batch_size * groups]),
+        filters=np.array([filters // groups]),
+        inputs=np.array([channels // groups]),
+        positions=np.array([positions]),
+        kernel=np.array([kernel]),
+        is_plain_product=np.array([(kernel, stride, padding) == (1, 1, 0)]),
+        threads=threads,
+    )
+    scratch = -(-4 * int(values[0]) // ROUNDING) * ROUNDING
+    assert activation_peak(model, threads).activation_bytes == own + scratch

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from deployment import (
     Forms,
     Preprocessing,
+    VerificationError,
     emit,
     open_session,
     preprocessed,
@@ -231,12 +232,6 @@ def test_in_front_of_an_int8_file(mode):
     np.testing.assert_allclose(found, plain, rtol=0, atol=2e-2 * np.abs(plain).max())
 
 
-def test_file_that_takes_pixels_is_not_compared_on_tensors():
-    subnet = shaken_subnet(First(), [0])
-    with pytest.raises(BadInputError, match=r"tensor\(uint8\).*without its preprocessing"):
-        verify(subnet, emit(subnet, preprocessing=COLOUR))
-
-
 def test_in_front_of_a_file_that_cannot_have_it_is_refused():
     subnet = shaken_subnet(First(), [0])
     model = emit(subnet, preprocessing=COLOUR)
@@ -302,3 +297,48 @@ def test_any_record_of_a_normalisation_will_do():
     assert Preprocessing.of(facts, dtype="float32") == Preprocessing(
         mean=(0.5,), std=(0.2,), size=(28, 28), border=(2, 2), dtype="float32"
     )
+
+
+@pytest.mark.parametrize("layout", ["hwc", "chw"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_way_back_gives_what_the_images_were_made_from(layout, dtype):
+    inside = replace(COLOUR, layout=layout, dtype=dtype, border=(1, 2), size=(5, 4))
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, inside.image_shape((3, 8, 7)), dtype=np.uint8)[None]
+    if dtype == "float32":
+        given = (given / 255).astype(np.float32)
+    seen = inside.normalised(given)
+    assert seen.shape == (1, 3, 8, 7)
+    back = inside.denormalised(seen)
+    assert (back.dtype, back.shape) == (given.dtype, given.shape)
+    np.testing.assert_allclose(back, given, atol=1e-6)
+    assert inside.denormalised(np.full((1, 3, 8, 7), 1e3, np.float32)).max() >= inside.white
+
+
+def test_there_is_no_way_back_from_another_size():
+    inside = replace(COLOUR, size=(12, 12))
+    with pytest.raises(BadInputError, match="12 x 12 are resized inside the file to 16 x 16"):
+        inside.denormalised(np.zeros((1, 3, 16, 16), np.float32))
+    with pytest.raises(BadInputError, match="takes images of 1 channels"):
+        COLOUR.denormalised(np.zeros((1, 1, 16, 16), np.float32))
+
+
+@pytest.mark.parametrize("size", [None, (24, 20)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_files_with_their_preprocessing_are_verified_as_they_are(size, dtype):
+    subnet = shaken_subnet(SPACES["hybrid"], rows_of(SPACES["hybrid"], 0)[0])
+    inside = replace(COLOUR, size=size, dtype=dtype)
+    model = emit(subnet, 2, preprocessing=inside)
+    seen = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    images = torch.from_numpy(COLOUR.normalised(seen)) if size is None else None
+    agreement = verify(subnet, model, images)
+    assert agreement.images == 6 + 4 * (size is None)
+    assert agreement.top1_agreement == 1.0
+    entry = next(e for e in model.metadata_props if e.key == METADATA)
+    entry.value = replace(inside, mean=(0.1, 0.2, 0.9)).to_text()
+    with pytest.raises(VerificationError):
+        verify(subnet, model, images)
+    del model.metadata_props[:]
+    if dtype == "uint8":
+        with pytest.raises(BadInputError, match="do not say what it does to them"):
+            verify(subnet, model, images)

@@ -105,7 +105,8 @@ def test_numbers_are_those_of_the_target_its_provider_and_the_user(
     ("target", "asked", "can_judge", "error", "words"),
     [
         (TARGET, ("int8",), True, UnknownNameError, "numbers 'int8'"),
-        (TARGET, ("fp16",), True, BadInputError, "can be in fp32, dynamic, static, mixed"),
+        (TARGET, ("fp16",), True, BadInputError, "'cpu' takes no files in fp16.*taken by: cuda"),
+        (TARGET, ("fp32", "fp16"), True, BadInputError, "'cpu' takes no files in fp16"),
         (TARGET, ("fp32", "dynamic"), False, BadInputError, "dynamic changes accuracy"),
         (INT8, ("fp32",), True, BadInputError, "can be in dynamic, static, mixed"),
         (TARGET, ("mixed",), True, BadInputError, "numerics allows mixed"),
@@ -114,6 +115,12 @@ def test_numbers_are_those_of_the_target_its_provider_and_the_user(
 def test_numbers_that_cannot_be_are_refused(target, asked, can_judge, error, words):
     with pytest.raises(error, match=words):
         allowed_numerics(target, "cpu", asked, can_judge=can_judge)
+
+
+def test_int8_of_a_provider_that_has_none_is_refused_by_name():
+    for way in ("dynamic", "mixed"):
+        with pytest.raises(BadInputError, match=f"'cuda' takes no files in {way}; it takes fp32"):
+            allowed_numerics(TARGET, "cuda", ("fp32", way), can_judge=True)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ def formula_time(self, models, *, threads, rounds=7, runs=3, on_round=None, **_)
     for data in models:
         graph = onnx.load_from_string(data).graph
         sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
-        weights = sum(sizes[n.input[1]] for n in graph.node if n.op_type.endswith("Conv"))
+        stored = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+        kernels = [n.input[1] for n in graph.node if n.op_type.endswith("Conv")]
+        weights = sum(sizes[stored.get(name, name)] for name in kernels)
         batch = graph.input[0].type.tensor_type.shape.dim[0].dim_value
         latency = batch**0.9 * (0.01 + 2e-5 * weights + 1e-6 * sum(sizes.values()))
         timings.append(Timing(samples_ms=(latency,) * 6, rounds=2, preempted=0.0))

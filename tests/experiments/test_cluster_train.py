@@ -69,7 +69,7 @@ def test_an_interrupt_says_how_to_go_on(hwnas, monkeypatch, tmp_path):
     monkeypatch.setattr(command, "train_on_ray", interrupted)
     outcome = hwnas("train", "--checkpoint", tmp_path / "a", "--space", "cnn")
     assert outcome.code == 130
-    assert "the same command continues from" in outcome.out
+    assert "the same command continues from" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import QuickstartConfig
+from experiments.config import QuickstartConfig, SearchConfig
 from records import BadInputError
 
 
@@ -46,3 +46,17 @@ def test_epochs_follow_the_dataset_and_are_kept_as_a_number():
     assert QuickstartConfig(dataset="digits", epochs=2).training_epochs == 2
     kept = QuickstartConfig(dataset="digits", space="cnn", out=Path("a") / "b").to_json()
     assert (kept["out"], kept["epochs"]) == ("a/b", demonstration)
+
+
+def test_a_search_in_brought_weights_has_no_epochs():
+    with pytest.raises(BadInputError, match=r"--epochs is for training, and --supernet brings"):
+        SearchConfig(epochs=2, supernet=Path("weights"))
+    searched = SearchConfig(supernet=Path("weights"))
+    assert not searched.trains
+    assert "epochs" not in searched.to_json()
+
+
+def test_with_brought_weights_the_epochs_of_a_quickstart_are_those_of_its_baseline():
+    config = QuickstartConfig(epochs=2, supernet=Path("weights"))
+    assert config.trains
+    assert config.to_json()["epochs"] == 2

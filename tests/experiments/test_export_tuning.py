@@ -53,6 +53,13 @@ def test_the_largest_subnet_teaches_and_rounding_is_learned(run, subnet):
     assert found.record.teacher["parameters"] == teacher.graph.parameters
     assert found.record.quantised["weight_steps"] == 64
     assert "predictions of the largest subnet, rounded as its static int8" in in_words(found)
+    assert found.record.quantised["fp32_blocks"] == []
+
+
+def test_blocks_that_the_file_leaves_in_fp32_learn_no_rounding(run, subnet):
+    options = TuningOptions(epochs=1, quantisation_aware=True)
+    found = tuned(subnet, run, options, ("stem", "classifier"))
+    assert found.record.quantised["fp32_blocks"] == ["stem", "classifier"]
 
 
 def test_the_largest_subnet_is_the_best_of_them(run):

@@ -345,3 +345,21 @@ def test_an_image_folder_runs_from_end_to_end(finish, tmp_path, by_formula):
     assert run.front["dataset"]["classes"] == 2
     assert run.front["dataset"]["channels"] == 3
     assert {p["test_images"] for p in run.front["points"]} == {10}
+
+
+@pytest.mark.slow
+def test_with_brought_weights_only_the_baseline_is_trained(
+    hwnas, tiny, by_formula, formula_run, tmp_path
+):
+    weights = formula_run.folder / "supernet.safetensors"
+    out = tmp_path / "run"
+
+    outcome = hwnas("quickstart", "--space", "cnn", "--out", out, *tiny, "--supernet", weights)
+
+    assert outcome.code == 0, outcome.err
+    front = json.loads((out / "front.json").read_text())
+    assert front["supernet"] == {**formula_run.front["supernet"], "epochs": None}
+    assert front["config"]["epochs"] == 1
+    assert "training the supernet" not in outcome.out
+    assert "training the baseline" in outcome.out
+    assert front["search"]["evaluated"] == formula_run.front["search"]["evaluated"]

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,11 @@ def test_what_holds_something_is_neither_claimed_nor_removed(tmp_path, snapshot)
     (tmp_path / "mine.txt").write_text("mine")
     before = snapshot(tmp_path)
 
-    with pytest.raises(ExistingRunError, match=r"never overwritten.*--resume"):
+    with pytest.raises(ExistingRunError, match=r"that run with --resume, .* folder with --out"):
         claim_folder(tmp_path)
+    advice = rf"that run with --out {re.escape(str(tmp_path))} --resume, .* folder with --fork"
+    with pytest.raises(ExistingRunError, match=advice):
+        claim_folder(tmp_path, "--fork")
     release_folder(tmp_path)
     with pytest.raises(ExistingRunError):
         claim_folder(tmp_path / "mine.txt")
@@ -92,6 +96,20 @@ def test_other_options_are_refused_with_what_differs(tmp_path):
     assert "--fork NEWFOLDER" in str(error.value)
     assert "seed" not in str(error.value)
     continue_run(tmp_path, CONFIG).close()  # and the lock was given back
+
+
+@pytest.mark.parametrize("is_quickstart", [False, True])
+def test_epochs_that_a_search_in_brought_weights_noted_earlier_do_not_count(
+    tmp_path, is_quickstart
+):
+    now = {**CONFIG, "supernet": "mine"} | ({"points": 4} if is_quickstart else {})
+    begin_run(tmp_path, {**now, "epochs": 3}).close()
+
+    if is_quickstart:  # whose baseline was trained for so many
+        with pytest.raises(BadInputError, match="--epochs was 3, is not given"):
+            continue_run(tmp_path, now)
+    else:
+        continue_run(tmp_path, now).close()
 
 
 def test_nothing_to_continue(tmp_path):

@@ -85,6 +85,7 @@ def test_a_longer_search_keeps_everything_with_the_same_weights(old, snapshot):
         ({}, {"data": "d2"}, True, False),
         ({}, {"search space": "s2"}, False, False),
         ({"calibration_networks": 30}, {}, False, True),
+        ({"precision": "mixed"}, {}, False, True),
     ],
 )
 def test_what_is_copied_follows_from_what_changed(old, changed, hashes, timings, checkpoint):
@@ -113,6 +114,12 @@ def test_accuracies_of_other_weights_spaces_or_metrics_are_not_copied(old, other
 
         assert ledger.observations("accuracy") == []
         assert ledger.notes(COPIED) == [0]
+
+
+def test_a_brought_supernet_is_neither_copied_nor_trained_anew(old, capsys):
+    with forked(old, {**CONFIG, "supernet": "mine.safetensors"}):
+        assert not (old.parent / "new" / "supernet.safetensors").exists()
+    assert "the supernet is that of --supernet" in capsys.readouterr().out
 
 
 def test_what_failed_in_the_origin_is_tried_again(old):

@@ -91,7 +91,7 @@ def test_the_last_turn_ends_the_search_and_an_error_is_raised_in_the_turn(bench,
     with SearchInTurns(bench, InProcess(batch_size=2), rows) as found:
         found.turn(4)
         found.turn(4)
-        found.thread.join(10)
+        found.thread.join(60)
         assert not found.thread.is_alive()
     with SearchInTurns(bench, InProcess(batch_size=2), rows) as found:
         found.turn(4)

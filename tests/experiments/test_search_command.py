@@ -16,7 +16,7 @@ from experiments.run_folder import LEDGER
 from experiments.search import SearchRun, progress_text, trained
 from experiments.search_cli import search_command
 from records import BadInputError, Ledger
-from search_spaces import CNNSpace
+from search_spaces import CNNSpace, ViTSpace
 from strategies import Progress, RayWorkers
 from supernet import Supernet, save_supernet
 
@@ -90,13 +90,34 @@ def test_a_complete_search_is_left_as_it_is(hwnas, folder, snapshot):
 def test_with_trained_weights_the_same_networks_are_as_good(hwnas, folder, front, tmp_path):
     weights = folder / "supernet.safetensors"
     out = tmp_path / "run"
-    outcome = hwnas("search", "--out", out, *TINY, "--supernet", weights, "--seed", "0")
+    options = [option for option in TINY if option not in ("--epochs", "1")]
+    outcome = hwnas("search", "--out", out, *options, "--supernet", weights, "--seed", "0")
     assert outcome.code == 0, outcome.err
     assert evaluated(out) == evaluated(folder)
     again = json.loads((out / "front.json").read_text())
     assert again["supernet"]["weights_hash"] == front["supernet"]["weights_hash"]
     assert again["config"]["supernet"] == str(weights)
+    assert again["supernet"]["epochs"] is None
+    assert "epochs" not in again["config"]
     assert not (out / "supernet.safetensors").exists()
+
+
+def test_a_fork_takes_over_what_is_trained_and_goes_to_a_folder_of_its_own(
+    hwnas, folder, tmp_path, snapshot
+):
+    new = tmp_path / "new"
+    more = ("search", "--out", folder, *TINY, "--evaluations", "21", "--fork", new)
+    outcome = hwnas(*more)
+    assert outcome.code == 0, outcome.err
+    assert "copied: the supernet" in outcome.out
+    assert "the supernet is trained: taken over" in outcome.out
+    assert "training the supernet" not in outcome.out
+    assert evaluated(folder).items() <= evaluated(new).items()
+    before = snapshot(new)
+    again = hwnas(*more)
+    assert again.code == 2
+    assert f"with --out {new} --resume, or choose another folder with --fork" in again.err
+    assert snapshot(new) == before
 
 
 def test_weights_must_be_there_and_of_the_space(tmp_path):
@@ -107,6 +128,18 @@ def test_weights_must_be_there_and_of_the_space(tmp_path):
     assert trained(tmp_path / "some", space).space == space
     with pytest.raises(BadInputError, match=r"holds weights of CNNSpace.*give the --space"):
         trained(tmp_path / "some", CNNSpace(image_size=16, channels=1))
+
+
+def test_weights_of_another_space_are_refused_in_one_sentence(tmp_path):
+    save_supernet(Supernet(CNNSpace(image_size=8, channels=1)), tmp_path / "some")
+    with pytest.raises(BadInputError) as refused:
+        trained(tmp_path / "some", ViTSpace(image_size=8, channels=1, patch_sizes=(2, 4)))
+    said = str(refused.value).removeprefix(f"--supernet {tmp_path / 'some'} ")
+    assert said.startswith("holds weights of CNNSpace (8x8x1 images, 10 classes, ")
+    assert "the options ask for ViTSpace (8x8x1 images, 10 classes, " in said
+    assert "where the former has the choice 'stem.width', the latter has '" in said
+    assert said.endswith("give the --space, dataset and --image-size that it was trained with")
+    assert len(said) < 350
 
 
 def test_a_cluster_out_of_reach_is_said_before_anything_is_trained(hwnas, tmp_path, monkeypatch):
@@ -173,6 +206,27 @@ def test_a_bar_without_anything_to_do_leaves_nothing(monkeypatch, capsys):
     with console.progress_bar("timing"):
         pass
     assert "timing" not in capsys.readouterr().out
+
+
+def test_a_bar_without_anything_to_do_may_say_why(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(width=150, force_terminal=False))
+    with console.progress_bar("training", idle="trained before"):
+        pass
+    assert capsys.readouterr().out.split() == ["trained", "before"]
+    with console.progress_bar("training", idle="trained before") as advance:
+        advance(3, 3)
+    assert "trained before" not in capsys.readouterr().out
+
+
+def test_a_bar_counts_only_when_it_knows_how_many(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(width=150, force_terminal=True))
+    with console.progress_bar("training") as advance:
+        unknown = capsys.readouterr().out
+        advance(3, 7)
+    known = capsys.readouterr().out
+    assert "training" in unknown
+    assert "/?" not in unknown + known
+    assert "3/7" in known
 
 
 def test_a_log_is_told_of_progress_in_lines(monkeypatch, capsys):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.spaces import SPACES, baseline_space, make_space
+from experiments.spaces import SPACES, ImageSizes, baseline_space, make_space
 from hardware_profiles import Target, device
 from latency_models import RooflineCostModel
 from records import BadInputError, UnknownNameError
@@ -75,3 +75,9 @@ def test_an_unknown_space_lists_the_known():
 def test_the_baseline_has_the_stem_of_the_spaces():
     assert baseline_space(images(8)).stem_stride == 1
     assert baseline_space(images(32)).stem_stride == 2
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_sizes_alone_make_the_space_that_images_of_these_sizes_make(name):
+    assert make_space(name, ImageSizes(24, 1, 7)) == make_space(name, images(24, 1, 7))
+    assert make_space(name, ImageSizes()) == make_space(name, images(32, 3, 10))

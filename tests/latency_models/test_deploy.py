@@ -3,6 +3,7 @@
 import torch
 
 from deployment import Bundle, LocalRunner
+from deployment.selection.select import EXACT_ALONE
 from hardware_profiles import Target
 from latency_models import RooflineCostModel
 from search_spaces import CNNSpace
@@ -43,3 +44,9 @@ def test_data_give_images_classes_and_the_test_split(tmp_path):
     plain = model.deploy(subnet, architecture, tmp_path / "plain", {})
     assert plain.record["selection"] is None
     assert plain.record["tested"] is None
+    blind = model.deploy(subnet, architecture, tmp_path / "blind", {}, seconds=2.0)
+    tried = blind.record["selection"]["tried"]
+    assert {one["variant"]["numerics"]["way"] for one in tried} == {"fp32"}
+    assert EXACT_ALONE in blind.record["selection"]["notes"]
+    assert EXACT_ALONE in (blind.folder / "README.md").read_text()
+    assert EXACT_ALONE not in record["selection"]["notes"]

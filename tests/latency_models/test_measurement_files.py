@@ -244,7 +244,7 @@ def test_memory_of_int8_is_that_of_what_runs(tmp_path):
         models["static"].weight_bytes[table.codes].sum(axis=0), weights.sum(axis=1)
     )
     assert models["dynamic"].activation_bytes == 4
-    assert models["static"].activation_bytes == 1
+    assert models["static"].activation_bytes == 4  # what onnxruntime keeps between kernels
     models["static"].save(tmp_path / "c.json")
     assert MeasuredCostModel.load(tmp_path / "c.json", VIT, INT8).quantisation == "static"
 

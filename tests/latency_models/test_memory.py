@@ -5,15 +5,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from hardware_profiles import Target, device
+from deployment import emit, quantise
+from deployment.memory.reading import activation_peak
+from hardware_profiles import Target, device, local_target
 from latency_models import RooflineCostModel, device_limits
+from latency_models.costs import channel_block
 from latency_models.memory import MemoryModel
 from latency_models.on_demand import OnDemand
 from records import BadInputError
-from search_spaces import CNNSpace, SearchSpace
+from search_spaces import CNNSpace, HybridSpace, SearchSpace
 from search_spaces.blocks import classifier
 from search_spaces.expression import is_equal
 from strategies import InfeasibleConstraintError, Problem, check_feasible
+from supernet import Subnet
 from tests.latency_models.doubles import CNN, PROFILE, TARGET
 from tests.strategies.doubles import FormulaAccuracy
 
@@ -53,6 +57,25 @@ def test_int8_takes_a_byte_for_a_value():
     np.testing.assert_array_equal(4 * MemoryModel(CNN, STM32).activation_bytes(genes), wide)
 
 
+@pytest.mark.parametrize("way", ["dynamic", "static"])
+@pytest.mark.parametrize("space", [CNNSpace(image_size=16), HybridSpace(image_size=16)],
+                         ids=["cnn", "hybrid"])  # fmt: skip
+def test_int8_files_of_onnxruntime_hold_float_values(space, way):
+    rows = space.sample(4, np.random.default_rng(1))
+    block = channel_block(local_target(threads=1, batch_size=1))
+    planned = MemoryModel(space, INT8, block).activation_bytes(rows)
+    reported = [
+        activation_peak(quantise(emit(Subnet(space.graph(row)).eval()).SerializeToString(),
+                                 mode=way)).activation_bytes
+        for row in rows
+    ]  # fmt: skip
+    ratios = np.array(reported) / planned
+    if way == "dynamic":
+        np.testing.assert_array_equal(ratios, 1.0)
+    assert (ratios > 0.5).all()  # with a byte for a value they would be a quarter
+    assert (ratios < 2).all()
+
+
 def test_a_microcontroller_keeps_weights_in_flash():
     model = RooflineCostModel(CNN, STM32)
     genes = CNN.sample(20, np.random.default_rng(0))
@@ -65,7 +88,7 @@ def test_a_microcontroller_keeps_weights_in_flash():
     elsewhere = RooflineCostModel(CNN, INT8)
     np.testing.assert_array_equal(
         elsewhere.peak_memory_bytes(genes),
-        elsewhere.memory.activation_bytes(genes) + images + elsewhere.flash_bytes(genes),
+        elsewhere.memory.activation_bytes(genes) + 4 * images + elsewhere.flash_bytes(genes),
     )
     assert "1 bytes a value" in model.memory.source
     assert "onnxruntime" in RooflineCostModel(CNN, TARGET).memory.source

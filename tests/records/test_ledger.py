@@ -529,8 +529,9 @@ def test_who_may_only_read_the_folder_reads_all_of_it(public_folder, left):
     if left == "by a kill":
         leave_as_by_a_kill(ledger, path)
     else:
-        with Ledger.open(path, read_only=True) as reader:
-            assert len(reader) == 2
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT name FROM sqlite_master").fetchone()
             ledger.close()
     assert path.read_bytes()[18:20] == b"\2\2"  # the file's header says that it wants a log
     public_folder.chmod(0o555)
@@ -542,6 +543,50 @@ def test_who_may_only_read_the_folder_reads_all_of_it(public_folder, left):
 
     assert read.stdout == "2\n", read.stderr
     assert sorted(item.name for item in public_folder.iterdir()) == before
+
+
+LATE_READER = """
+import os, sys
+from records import Ledger
+Ledger.create("sqlite://", {}).close()  # all that is imported is, before root gives its rights up
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+ledger = Ledger.open(sys.argv[1], read_only=True)
+for _ in range(2):
+    print(len(ledger), os.access(sys.argv[1], os.W_OK), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_reader_that_stays_after_the_writer_leaves_one_plain_file(public_folder):
+    path = public_folder / "ledger.sqlite"
+    with Ledger.create(path, {}) as ledger:
+        ledger.append([observed(1)])
+        path.chmod(0o644)
+        reader = subprocess.Popen(
+            [sys.executable, "-c", LATE_READER, str(path)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        may_write = str(os.geteuid() != 0)  # the user of the tests owns the file
+        assert reader.stdout.readline() == f"1 {may_write}\n"
+        ledger.append([observed(2)])
+    assert [item.name for item in public_folder.iterdir()] == [path.name]
+    out, _ = reader.communicate("\n\n")
+    assert out == f"2 {may_write}\n"
+    assert [item.name for item in public_folder.iterdir()] == [path.name]
+    assert journal(path) == "delete"
+
+
+def test_what_a_reader_keeps_beside_the_file_goes_with_the_next_who_may_write(path):
+    ledger = Ledger.create(path, {})
+    ledger.append([observed(1)])
+    leave_as_by_a_kill(ledger, path)
+    with Ledger.open(path, read_only=True) as reader:
+        assert len(reader) == 1
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    Ledger.open(path).close()
+    assert journal(path) == "delete"
 
 
 def test_a_forked_child_leaves_the_ledger_to_its_parent(path):

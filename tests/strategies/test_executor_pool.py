@@ -12,17 +12,35 @@ from strategies.executor_workers import Ready
 from tests.strategies.threads_executor import DiesError, Threads, ThreadWorker
 
 
+class Clock:
+    """Stands still until a row hangs, which takes a second of it: no other row is too slow."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the pools of a test, for the rows that hang in it."""
+    clock = Clock()
+    monkeypatch.setattr("strategies.executor_pool.time", clock)
+    return clock
+
+
 class Scripted:
     """Does for a row what a script says; the first gene is the row's name and its value."""
 
     metric = "accuracy"
     weights_hash = ""
 
-    def __init__(self, script=None, seconds=None):
+    def __init__(self, script=None, seconds=None, clock=None):
         self.script = {row: list(todo) for row, todo in (script or {}).items()}
         self.seconds = seconds or {}
         self.tries = []
         self.gate = threading.Event()
+        self.clock = clock or Clock()
 
     def evaluate(self, genes):
         return [self._evaluate(int(row[0])) for row in genes]
@@ -37,7 +55,8 @@ class Scripted:
         if kind == "die":
             raise DiesError
         if kind == "hang":
-            self.gate.wait(10)
+            self.clock.now += 1.0
+            self.gate.wait(60)
         if kind == "nan":
             return Measured(value=float("nan"))
         if kind == "percent":
@@ -168,23 +187,23 @@ def test_an_evaluator_that_says_itself_that_a_row_failed_is_not_asked_again():
     assert evaluator.tries == [0, 1]
 
 
-def test_a_row_that_hangs_fails_when_its_time_is_up():
-    evaluator = Scripted({1: ["hang"] * 9})
-    found = run(evaluator, [rows(0, 1, 2)], workers=2, retries=1, timeout_s=0.1)
+def test_a_row_that_hangs_fails_when_its_time_is_up(clock):
+    evaluator = Scripted({1: ["hang"] * 9}, clock=clock)
+    found = run(evaluator, [rows(0, 1, 2)], workers=1, retries=1, timeout_s=0.1)
     assert found[1][0].reason == "no answer within 0.1 s (2 tries)"
-    assert found[1][0].seconds >= 0.2
+    assert found[1][0].seconds == 2.0  # of the clock, for both tries
     assert [found[row][0].value for row in (0, 2)] == [0.0, 0.02]
 
 
-def test_a_row_that_hung_once_is_measured_by_the_next_worker():
-    evaluator = Scripted({1: ["hang"]})
+def test_a_row_that_hung_once_is_measured_by_the_next_worker(clock):
+    evaluator = Scripted({1: ["hang"]}, clock=clock)
     found = run(evaluator, [rows(1)], workers=1, timeout_s=0.1)
     assert found[1][0].value == 0.01
     assert found[1][1] == "worker 1 (2)"
 
 
-def test_the_late_answer_of_a_replaced_worker_is_not_counted():
-    evaluator = Scripted({1: ["hang"]})
+def test_the_late_answer_of_a_replaced_worker_is_not_counted(clock):
+    evaluator = Scripted({1: ["hang"]}, clock=clock)
     with Threads(workers=1, timeout_s=0.1).open(evaluator) as session:
         session.submit(rows(1))
         assert session.wait()[0].worker == "worker 1 (2)"
@@ -233,6 +252,7 @@ class Waiting(ThreadWorker):
     """Has no room until its gate opens."""
 
     gate: threading.Event
+    is_up: threading.Event
 
     def __init__(self, name, report, evaluator):
         self.name, self.report, self.evaluator = name, report, evaluator
@@ -245,16 +265,17 @@ class Waiting(ThreadWorker):
         return self.waits
 
     def _wait(self):
-        self.gate.wait(10)
-        self.waits = False
+        self.gate.wait(60)
         self.report(Ready(self))
+        self.waits = False  # once it is ready: between the two it would be a fault
+        self.is_up.set()
 
 
 def test_a_worker_without_room_waits_while_others_measure(caplog):
     started = []
 
     class Later(Waiting):
-        gate = threading.Event()
+        gate, is_up = threading.Event(), threading.Event()
 
     def start(name, report):
         started.append(name)
@@ -265,6 +286,7 @@ def test_a_worker_without_room_waits_while_others_measure(caplog):
         alone = collected(session, [rows(name) for name in range(12)])
         assert {worker for _, worker in alone.values()} == {"worker 1"}
         Later.gate.set()
+        assert Later.is_up.wait(60)
         both = collected(session, [rows(name) for name in range(20, 40)])
     assert {worker for _, worker in both.values()} == {"worker 1", "worker 2"}
     assert started == ["worker 1", "worker 2"], "waiting is no fault"
@@ -273,7 +295,7 @@ def test_a_worker_without_room_waits_while_others_measure(caplog):
 
 def test_a_search_does_not_wait_for_ever_for_its_only_worker():
     class Never(Waiting):
-        gate = threading.Event()
+        gate, is_up = threading.Event(), threading.Event()
 
     def start(name, report):
         return Never(name, report, Scripted())

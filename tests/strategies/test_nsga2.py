@@ -1,11 +1,10 @@
-import time
-
 import numpy as np
 import pytest
 
 from records import BadInputError
 from search_spaces import HybridSpace, HybridStage
 from strategies import NSGA2, Problem, RandomSearch, hypervolume
+from tests.python_calls import calls_of
 from tests.strategies.contract import LIMIT_MS, StrategyContract
 from tests.strategies.doubles import SPACE, FormulaAccuracy, LayerCost
 
@@ -100,16 +99,15 @@ def test_number_of_objectives_may_not_change():
         strategy.tell(strategy.ask(2), np.zeros((2, 3)))
 
 
-def test_a_generation_of_a_thousand_is_fast():
-    """A guard against loops a row; the stated speed is measured by the benchmarks."""
+def test_a_generation_of_a_thousand_has_no_loop_over_rows():
+    """The stated speed is measured by the benchmarks."""
     stages = (HybridStage(widths=(16, 24, 32)), HybridStage(depths=(1, 2, 3, 4)), HybridStage())
     space = HybridSpace(stages=stages)
     strategy = NSGA2(space, population_size=1000)
     weights = np.random.default_rng(0).random((len(space.choices), 2)) - 0.5
-    fastest = np.inf
-    for _ in range(12):
-        before = time.thread_time()
+
+    def generation():
         genes = strategy.ask(1000)
         strategy.tell(genes, genes @ weights)
-        fastest = min(fastest, time.thread_time() - before)
-    assert fastest < 0.03
+
+    assert min(calls_of(generation) for _ in range(12)) < 1000

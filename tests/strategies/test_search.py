@@ -109,7 +109,7 @@ def test_an_impossible_limit_ends_before_anything_is_measured():
     began = time.process_time()
     with pytest.raises(InfeasibleConstraintError, match=r"lowest found is 0\.\d+"):
         search(p, evaluations=1000)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 60
     assert p.accuracy.seen == []
 
 

@@ -170,9 +170,18 @@ class HereRay:
 
     @staticmethod
     def actor(instance):
+        """Takes one call at a time, as actors do."""
+        busy = threading.Lock()
+
+        def alone(method):
+            def call(*arguments):
+                with busy:
+                    return method(*arguments)
+
+            return SimpleNamespace(remote=call)
+
         methods = [name for name in dir(instance) if not name.startswith("_")]
-        calls = {name: SimpleNamespace(remote=getattr(instance, name)) for name in methods}
-        return SimpleNamespace(**calls)
+        return SimpleNamespace(**{name: alone(getattr(instance, name)) for name in methods})
 
 
 def test_steps_are_told_now_and_then_and_at_the_end(monkeypatch):
