@@ -17,8 +17,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@
 
-quickstart: $(VENV)/.installed  ## the main job on the embedded dataset, into $(OUT)
-	$(BIN)/python -m experiments.quickstart --out $(OUT)
+quickstart: $(VENV)/.installed  ## the main job on the embedded dataset, into $(OUT); goes on if it was interrupted
+	$(BIN)/python -m experiments.quickstart --out $(OUT) $(if $(wildcard $(OUT)/run.json),--resume)
 
 lint: $(VENV)/.installed-dev  ## style, types and import rules
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def imported(use: RayUse) -> Any:
     except ImportError as error:
         raise BadInputError(
             f"{use.what} needs {use.module}, which is not installed ({error}): "
-            f"pip install hwnas[{use.extra}]"
+            f"pip install 'hwnas[{use.extra}]'"
         ) from error
     return ray
 
