@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
+from deployment.emission.chunks import body_of
 from records import unknown_name
 from search_spaces.block_names import block_of
 from supernet import Subnet
@@ -35,7 +36,7 @@ def nodes_by_block(
         model: A file whose nodes are named after layers, as `emit` names them.
         operators: Only nodes of these operators, and only blocks that have some.
     """
-    wanted = (n for n in model.graph.node if operators is None or n.op_type in operators)
+    wanted = (n for n in _nodes(model) if operators is None or n.op_type in operators)
     return _grouped(node.name for node in wanted)
 
 
@@ -53,13 +54,14 @@ def nodes_within(
         UnknownNameError: A name that no node of the file belongs to.
     """
     blocks = tuple(blocks)
-    names = [node.name for node in model.graph.node]
+    nodes = _nodes(model)
+    names = [node.name for node in nodes]
     for block in blocks:
         if not any(is_within(name, block) for name in names):
             raise unknown_name("block", block, _grouped(names))
     return tuple(
         node.name
-        for node in model.graph.node
+        for node in nodes
         if (operators is None or node.op_type in operators)
         and any(is_within(node.name, block) for block in blocks)
     )
@@ -68,6 +70,12 @@ def nodes_within(
 def is_within(name: str, block: str) -> bool:
     """Whether a layer or node belongs to a layer, block or stage, by their names."""
     return name == block or name.startswith(f"{block}.")
+
+
+def _nodes(model: onnx.ModelProto) -> Sequence[onnx.NodeProto]:
+    """The nodes of the network: of a file in chunks those that run on each chunk."""
+    graph = body_of(model) or model.graph
+    return list(graph.node)
 
 
 def _grouped(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -17,12 +17,15 @@ from typing import Any
 import onnxruntime as ort
 
 from deployment.memory.reading import zero_inputs
-from deployment.runtime import PROVIDER, session_options
+from deployment.runtime import PROVIDER, check_opens, session_options
 from records import BadInputError, CorruptFileError
 
 Shape = tuple[int, ...]
 
 RUNS = 20
+
+_LOOPS = ("Scan", "Loop", "If")
+"""Operators whose time is that of the nodes inside, which the profiler lists too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,8 @@ def profile_nodes(
     if runs < 1:
         raise BadInputError(f"runs must be >= 1, got {runs}")
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    what = "the model" if isinstance(model, bytes) else str(model)
+    check_opens(data, what)
     with tempfile.TemporaryDirectory() as folder:
         options = session_options(threads)
         options.enable_profiling = True
@@ -76,15 +81,21 @@ def profile_nodes(
         try:
             session = ort.InferenceSession(data, options, providers=[PROVIDER])
         except Exception as error:  # its own classes, all of them plain exceptions
-            raise CorruptFileError(f"onnxruntime cannot open the model: {error}") from error
+            raise CorruptFileError(f"onnxruntime cannot open {what}: {error}") from error
         feed = zero_inputs(session)
         for _ in range(runs + 1):
             session.run(None, feed)
         events: Sequence[Mapping[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
-    nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    nodes = [
+        e
+        for e in events
+        if e.get("cat") == "Node"
+        and e["name"].endswith("_kernel_time")
+        and e["args"]["op_name"] not in _LOOPS
+    ]
     count = len(nodes) // (runs + 1)
     if count == 0:
-        raise CorruptFileError("the file has no node to run")
+        raise CorruptFileError(f"{what} has no node to run")
     return [_node([nodes[k * count + i] for k in range(1, runs + 1)]) for i in range(count)]
 
 

@@ -75,6 +75,25 @@ def session_options(
     return options
 
 
+def check_opens(data: bytes, what: str) -> None:
+    """Opens a serialised model before a profiled session does.
+
+    With the profiler on, onnxruntime writes to the terminal where it refuses a model.
+
+    Args:
+        data: The serialised model.
+        what: What the error calls it.
+
+    Raises:
+        CorruptFileError: onnxruntime refuses it.
+    """
+    options = session_options(settings=SessionSettings(optimisation="disabled"))
+    try:
+        ort.InferenceSession(data, options, providers=[PROVIDER])
+    except Exception as error:  # its own classes, all of them plain exceptions
+        raise CorruptFileError(f"onnxruntime cannot open {what}: {error}") from error
+
+
 def open_session(
     model: bytes | str | Path,
     threads: int = 1,

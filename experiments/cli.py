@@ -1,22 +1,33 @@
 """The entry of the command line: runs a command of `experiments.commands`, and ends it.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback; Ctrl-C ends
-with one line and exit code 130, also while the commands are still being imported. So nothing that
-takes time is imported here before Ctrl-C is looked after.
+with exit code 130 and how to go on, also while the commands are still being imported. So nothing
+that takes time is imported here before Ctrl-C is looked after.
 """
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.interruption import INTERRUPTED, end_interrupted, ends_at_once
 
 BAD_INPUT = 2
 
+RESUMED = ("quickstart", "search")
+"""The commands that `--resume` continues."""
 
-def run(arguments: Sequence[str]) -> None:
-    """Runs a command; a user's error ends with one line and exit code 2."""
+
+def run(arguments: Sequence[str], typed: Sequence[str] | None = None) -> None:
+    """Runs a command; a user's error ends with one line and exit code 2.
+
+    Args:
+        arguments: The command and its options.
+        typed: The whole command line as a person called it; None is `hwnas` and the arguments.
+    """
     import logging
 
     import typer
@@ -39,11 +50,39 @@ def run(arguments: Sequence[str]) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        end_interrupted(
-            "what is in the run's ledger is kept: continue with the same options and --resume "
-            "(before the training begins there is nothing to keep: start again)"
-        )
+        end_interrupted(how_to_continue(arguments, typed or ["hwnas", *arguments]))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def how_to_continue(arguments: Sequence[str], typed: Sequence[str]) -> str:
+    """What is left of an interrupted command, with the command that goes on.
+
+    Args:
+        arguments: The command and its options.
+        typed: The whole command line as a person called it.
+    """
+    if not arguments or arguments[0] not in RESUMED:
+        return "start it again with the same options"
+    kept = "what is in the run's ledger is kept: "
+    nothing = "before the training begins there is nothing to keep: start again"
+    if any(argument.split("=")[0] == "--fork" for argument in arguments):
+        return (
+            f"{kept}continue with the folder of --fork as --out, the same other options and "
+            f"--resume ({nothing})"
+        )
+    if "--resume" in arguments:
+        return f"{kept}continue with\n{shlex.join(typed)}"
+    return f"{kept}continue with\n{shlex.join([*typed, '--resume'])}\n({nothing})"
+
+
+def _typed() -> list[str]:
+    """The command line as a person called it, without Python where that runs a script."""
+    whole = sys.orig_argv
+    if Path(sys.argv[0]).name != "hwnas":
+        return whole
+    found = shutil.which("hwnas")
+    named = found is not None and Path(found).resolve() == Path(sys.argv[0]).resolve()
+    return ["hwnas" if named else sys.argv[0], *sys.argv[1:]]
 
 
 def _complain(message: str) -> None:
@@ -73,17 +112,17 @@ def main() -> None:
     """The command `hwnas`."""
     with ends_at_once():
         import experiments.commands  # noqa: F401  torch and others among it, for a second or more
-    run(sys.argv[1:])
+    run(sys.argv[1:], _typed())
 
 
 def quickstart_main() -> None:
     """The command `python -m experiments.quickstart`."""
-    run(["quickstart", *sys.argv[1:]])
+    run(["quickstart", *sys.argv[1:]], _typed())
 
 
 def search_main() -> None:
     """The command `python -m experiments.search`."""
-    run(["search", *sys.argv[1:]])
+    run(["search", *sys.argv[1:]], _typed())
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def explain_command(
     out: Annotated[
         Path | None, typer.Option(help="also write a picture: .png, .svg, .pdf")
     ] = None,
-    top: Annotated[int, typer.Option(help="print only that many of the longest; 0 all")] = 0,
+    top: Annotated[int, typer.Option(help="print that many of the longest; 0 all in order")] = 20,
     space: Annotated[
         str | None, typer.Option(help="explain an architecture of this space")
     ] = None,

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.dataset_files import Labelled, read_cifar, read_idx, read_medmnist
 from experiments.dataset_splits import Published, to_splits
-from records import BadInputError, CorruptFileError, unknown_name
+from records import BadInputError, CorruptFileError, UnknownNameError, unknown_name
 from supernet import ImageData
 
 FASHION_CLASSES = (
@@ -64,13 +64,15 @@ def load_dataset(
     elif path.suffix == ".npz" and path.is_file():
         published = _medmnist(path)
     elif path.parent != Path() or path.exists() or path.suffix == ".npz":
+        missing = "" if path.exists() else ": there is no such folder or file"
         raise BadInputError(
             f"{path} is not a folder of images with a subfolder per class, nor a MedMNIST .npz "
-            "file"
+            f"file{missing}"
         )
     else:
         kind = "dataset (or a folder of images, or a MedMNIST .npz file)"
-        raise unknown_name(kind, str(name), _LOADERS)
+        known = unknown_name(kind, str(name), _LOADERS)
+        raise UnknownNameError(f"{known}. There is no folder or file {str(name)!r} here either")
     if image_size is None:
         published = published.padded(from_side=28, to_side=32)
     return to_splits(published, image_size=image_size, train_images=train_images, seed=seed)

@@ -59,9 +59,10 @@ def front_svg(front: Front, target: TargetFacts) -> str:
         seen.set_ylabel("accuracy in %")
         chosen = [p for p in front.searched(target.name) if p.predicted_ms and p.validation]
         chosen.sort(key=lambda p: p.predicted_ms or 0.0)
+        front_line = non_dominated(chosen)
         seen.plot(
-            [p.predicted_ms or 0.0 for p in chosen],
-            [100 * (p.validation or 0.0) for p in chosen],
+            [p.predicted_ms or 0.0 for p in front_line],
+            [100 * (p.validation or 0.0) for p in front_line],
             color=BLUE,
             alpha=0.55,
             linewidth=1.3,
@@ -123,6 +124,15 @@ def save_front_picture(front: Mapping[str, Any], path: Path) -> None:
             _delivered(axes, read, target)
         with replace_file(path) as temporary:
             figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+
+
+def non_dominated(points: Sequence[Point]) -> list[Point]:
+    """The points more accurate on validation than all faster ones, from the fastest on."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.predicted_ms or 0.0, -(p.validation or 0.0))):
+        if not found or (point.validation or 0.0) > (found[-1].validation or 0.0):
+            found.append(point)
+    return found
 
 
 def _frame(axes: Axes, front: Front, target: TargetFacts) -> None:

@@ -154,7 +154,7 @@ def explain_file(
     runtime = "onnxruntime"
     if profile.runtimes and runtime not in profile.runtimes:
         runtime = next(iter(profile.runtimes))
-    nodes = profile_nodes(data, threads if is_local else 1, runs if is_local else 1)
+    nodes = profile_nodes(path, threads if is_local else 1, runs if is_local else 1)
     target = Target(
         profile=profile,
         runtime=runtime,

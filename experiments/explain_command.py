@@ -31,7 +31,7 @@ def explain(
     precision: str = "fp32",
     image: str | None = None,
     out: Path | None = None,
-    top: int = 0,
+    top: int = 20,
     space: str | None = None,
     genes_file: Path | None = None,
     images: Images | None = None,
@@ -47,7 +47,8 @@ def explain(
         precision: For another device than this one.
         image: A file or size, to time what is done to images as well.
         out: The picture to write.
-        top: Only that many of the longest kernels are printed; 0 prints all.
+        top: That many of the longest kernels are printed, longest first, and the sum of the
+            others; 0 prints all, in order.
         space: A space, for an architecture.
         genes_file: Its genes.
         images: What images the space is for.
@@ -92,7 +93,8 @@ def _last(kernel: ExplainedKernel, measured: bool) -> list[str]:
 
 
 def _print(found: Explanation, top: int) -> None:
-    kernels = sorted(found.kernels, key=lambda k: -k.ms)[:top] if top else found.kernels
+    by_time = sorted(found.kernels, key=lambda k: -k.ms)
+    kernels, others = (by_time[:top], by_time[top:]) if top else (found.kernels, [])
     rows = [
         [
             escape(k.name),
@@ -106,6 +108,10 @@ def _print(found: Explanation, top: int) -> None:
         for k in kernels
     ]
     head = HEAD + (GAP if found.is_measured else ROOFLINE)
+    if others:
+        name = "1 other" if len(others) == 1 else f"{len(others)} others"
+        rest = [f"{sum(k.ms for k in others):.4f}", f"{100 * sum(k.share for k in others):.1f} %"]
+        rows.append([name, "", "", *rest, *[""] * (len(head) - 5)])
     show_table(f"{Path(found.model).name} on {found.target}", head, rows, left=3)
     say(f"{found.total_ms:.4f} ms in {len(found.kernels)} kernels; {found.source}")
     if found.profiled_ms is not None:

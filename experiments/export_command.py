@@ -34,6 +34,7 @@ from experiments.export import CALIBRATION_IMAGES
 from experiments.export_tuning import TuningOptions, in_words, tuned
 from experiments.finished_run import FinishedRun, find_target, open_finished, pick
 from experiments.precision_option import check_export, in_fp32, precisions
+from experiments.run_folder import check_writable
 from hardware_profiles import Target
 from latency_models import CostModel, MeasuredCostModel
 from records import BadInputError, ExistingRunError, HwnasError
@@ -139,6 +140,7 @@ def export(options: ExportOptions) -> Bundle:
     target = find_target(run, options.target)
     own = run.front.for_target(target)
     point = pick(own, options.pick)
+    say_without_knee(own, options.pick)
     out = options.out or options.run / "exports" / f"{target}-{options.pick}"
     check_free(out)
     say(
@@ -152,6 +154,12 @@ def export(options: ExportOptions) -> Bundle:
     bundle = exporter.write(chosen, out, place=own.points.index(chosen.point))
     closing(bundle, chosen)
     return bundle
+
+
+def say_without_knee(front: Front, choice: str) -> None:
+    """Says that the fastest is taken where the knee was asked for and there is none."""
+    if choice == "knee" and len(front) > 1 and not front.has_knee():
+        say("  this front has no knee: the fastest was taken")
 
 
 class Exporter:
@@ -368,15 +376,17 @@ def next_within(front: Front, tried: Sequence[Candidate], limit: float) -> Front
 
 
 def check_free(out: Path) -> None:
-    """Refuses a folder that holds something, before an hour of work is lost on it.
+    """Refuses a folder that holds something or cannot be made, before work is lost on it.
 
     Raises:
-        ExistingRunError: It does.
+        ExistingRunError: It holds something.
+        StorageError: It cannot be made or written.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ExistingRunError(
             f"{out} holds something already and is never overwritten: choose another with --out"
         )
+    check_writable(out)
 
 
 def closing(bundle: Bundle, chosen: Candidate) -> None:

@@ -60,7 +60,7 @@ SEARCH: Mapping[str, OptionText] = MappingProxyType(
         "supernet": OptionText(
             "a path or URL of trained weights; else a supernet is trained, for --epochs"
         ),
-        "evaluations": OptionText("subnets whose accuracy is measured"),
+        "evaluations": OptionText("subnets whose accuracy is measured, at least 20"),
         "strategy": OptionText(
             "how to search: bayesian, predictor-guided, nsga2, local-search, ..."
         ),

@@ -21,6 +21,7 @@ from experiments.report_text import (
     significant,
     table,
 )
+from strategies.held_out import ENOUGH
 
 _METRICS = {"latency_ms": "latency", "energy_mj": "energy", "peak_memory_bytes": "peak memory",
             "flash_bytes": "weights"}  # fmt: skip
@@ -55,8 +56,13 @@ def _search_facts(front: Front) -> list[tuple[str, str]]:
         ("predictor's Kendall τ", fixed(number(search, "predictor", "kendall_tau"), 2)),
         ("MACs alone, Kendall τ", fixed(number(search, "predictor", "macs_kendall_tau"), 2)),
         ("predictor's mean error", percent(number(search, "predictor", "mape"))),
-        ("predictor judged on", f"{fixed(number(search, 'predictor', 'n'), 0)} networks"),
+        ("predictor judged on", _judged_on(number(search, "predictor", "n"))),
     ]
+
+
+def _judged_on(count: float | None) -> str:
+    few = ", too few to tell" if count is not None and count < ENOUGH else ""
+    return f"{fixed(count, 0)} networks{few}"
 
 
 def _history_caption(front: Front) -> str:

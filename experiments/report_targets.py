@@ -59,10 +59,21 @@ def _caption(front: Front, target: TargetFacts) -> str:
     return (
         "Up and to the left is better. <b>Left</b>: every network the search evaluated, by its "
         f"validation accuracy and {how(front.predicted_word(target.name))} latency; the line "
-        f"joins those chosen. <b>Right</b>: the same chosen networks as files, by {how(timed)} "
+        f"joins the front among those chosen.{_next_best(front, target)} <b>Right</b>: the same "
+        f"chosen networks as files, by {how(timed)} "
         "latency and "
         f"accuracy on the test split{on_test}, which had no part in the choice; bars are 95 % "
         f"intervals.{asked}"
+    )
+
+
+def _next_best(front: Front, target: TargetFacts) -> str:
+    """What `next best` means, where a network of the target is called so."""
+    if all(point.title != "next best" for point in front.searched(target.name)):
+        return ""
+    return (
+        " Where the front has fewer networks than were asked for, <i>next best</i> ones join: "
+        "another network is at least as fast and as accurate, and they lie off the line."
     )
 
 

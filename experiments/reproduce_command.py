@@ -41,6 +41,7 @@ MEMORY_DRIFT = 0.02
 HOLDS, FASTER, DRIFTED = "holds", "faster", "DRIFTED"
 SHOWN = "shown"
 """Of a number that is too noisy to be judged."""
+NOISY = "too noisy to be judged"
 UNKNOWN = "not compared"
 """Of one that cannot be measured here, or says nothing."""
 
@@ -196,19 +197,23 @@ def _latency(bundle: Bundle) -> list[Finding]:
         return [_unknown("latency", said, f"it is that of {name}, which is not this machine")]
     target = target_here(bundle)
     timing = _timed(bundle, target, recorded["latency_ms"])
-    findings = [_drift("latency, least", recorded["latency_ms"], timing.latency_ms)]
+    recorded_timing = bundle.timing or timing
+    findings = [_judged("latency, least", recorded_timing, timing)]
     findings += [
         replace(_drift(f"latency, {q}", recorded[f"{q}_ms"], value), verdict=SHOWN)
         for q, value in (("p50", timing.quantile_ms(0.5)), ("p99", timing.quantile_ms(0.99)))
     ]
     limit = (bundle.record["facts"].get("limits") or {}).get("latency_ms")
     if limit is not None:
+        is_kept = timing.latency_ms <= limit
+        is_noise = not is_kept and findings[0].verdict == SHOWN
         findings.append(
             Finding(
                 what="limit on the latency",
                 recorded=f"{limit:g} ms",
                 found=f"{timing.latency_ms:.4g} ms",
-                verdict=HOLDS if timing.latency_ms <= limit else DRIFTED,
+                verdict=HOLDS if is_kept else SHOWN if is_noise else DRIFTED,
+                remark=NOISY if is_noise else "",
             )
         )
     return [*findings, *_cold_start(bundle)]
@@ -224,6 +229,16 @@ def _timed(bundle: Bundle, target: Target, recorded_ms: float) -> Timing:
         again = time_file(data, bundle.settings, target, runner, seed=attempt)
         timing = timing.joined(again)
     return timing
+
+
+def _judged(what: str, old: Timing, new: Timing) -> Finding:
+    """The drift of the least sample, unless the noise of one of both timings explains it."""
+    found = _drift(what, old.latency_ms, new.latency_ms)
+    change = new.latency_ms / old.latency_ms - 1
+    is_noise = any(one.explains(change, LATENCY_DRIFT) for one in (old, new))
+    if found.verdict == HOLDS or not is_noise:
+        return found
+    return replace(found, verdict=SHOWN, remark=f"{found.remark}, {NOISY}")
 
 
 def _drift(what: str, old: float, new: float) -> Finding:
@@ -249,7 +264,7 @@ def _cold_start(bundle: Bundle) -> list[Finding]:
             recorded=f"{recorded[name]:.4g} ms",
             found=f"{getattr(now, name):.4g} ms",
             verdict=SHOWN,
-            remark="too noisy to be judged",
+            remark=NOISY,
         )
         for title, name in (("cold start, opening", "open_ms"), ("first run", "first_run_ms"))
     ]

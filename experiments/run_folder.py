@@ -7,6 +7,7 @@ the ledger's header for people, and says where the ledger is.
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,23 @@ def claim_folder(out: Path, option: str = "--out") -> None:
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(out, error, doing="create") from error
+    check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Tries to write where a folder is or is to be made, before long work; leaves nothing there.
+
+    Raises:
+        StorageError: The disk refuses, or a file is where a folder has to be.
+    """
+    there = out
+    while not _looked_at(there, there.exists) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".hwnas-"):
+            pass
     except OSError as error:
         raise storage_error(out, error, doing="create") from error
 

@@ -77,7 +77,7 @@ def _points(front: Front, cost: CostModel) -> list[dict[str, Any]]:
     if not len(own):
         return []
     knee, best = own.knee(), own[len(own) - 1]
-    titles = {own[0].genes: "fastest", knee.genes: "knee", best.genes: "most accurate"}
+    titles = {knee.genes: "knee", own[0].genes: "fastest", best.genes: "most accurate"}
     return [
         {
             "name": f"{cost.target_name}-{index}",

@@ -163,19 +163,37 @@ class Front:
 
         It is the point farthest from the line between the fastest and the most accurate point, on
         the side of the ideal, with both objectives scaled to 0..1. Of equally far points it is the
-        most accurate; so too where no point lies on that side, as with one or two points.
+        most accurate. Where no point lies on that side, as with one or two points, there is no
+        knee (`has_knee`) and it is the fastest.
 
         Raises:
             BadInputError: The front is empty, or of several targets (take `for_target` first).
         """
-        self._check_single("knee")
+        distance = self._distances("knee")
+        if not (distance > 0).any():
+            return self.points[0]
         points = _objectives(self.points)
-        span = np.ptp(points, axis=0)
-        scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1)
-        # The line runs from (error 1, latency 0) to (0, 1): below it, their sum is less than 1.
-        distance = np.round(np.maximum(1 - scaled.sum(axis=1), 0), 12)
         order = np.lexsort((points[:, 1], points[:, 0], -distance))
         return self.points[int(order[0])]
+
+    def has_knee(self) -> bool:
+        """Whether a point lies on the side of the ideal of the line between the front's ends.
+
+        Raises:
+            BadInputError: The front is empty, or of several targets (take `for_target` first).
+        """
+        return bool((self._distances("has_knee") > 0).any())
+
+    def _distances(self, method: str) -> Floats:
+        """How far each point is from the line between the ends; 0 on its far side."""
+        self._check_single(method)
+        points = _objectives(self.points)
+        span = np.ptp(points, axis=0)
+        if not span.all():
+            return np.zeros(len(points))
+        scaled = (points - points.min(axis=0)) / span
+        # The line runs from (error 1, latency 0) to (0, 1): below it, their sum is less than 1.
+        return np.asarray(np.round(np.maximum(1 - scaled.sum(axis=1), 0), 12), np.float64)
 
     def spread(self, k: int) -> tuple[FrontPoint, ...]:
         """Picks `k` points far from each other in latency, from the fastest to the slowest.

@@ -15,6 +15,9 @@ from predictors import Prediction, Quality, quality, rank_quality
 from search_spaces import Genes, SearchSpace
 from strategies.protocols import Floats
 
+ENOUGH = 20
+"""From fewer networks a rank correlation says little: tau is uncertain by more than 0.15."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorQuality:
@@ -55,9 +58,10 @@ class PredictorQuality:
     def __str__(self) -> str:
         if self.count < 3:
             return f"{self.count} predictions before measuring: too few to judge"
+        few = ", too few to tell" if self.count < ENOUGH else ""
         return (
-            f"{self.count} predictions before measuring: Kendall tau {self.kendall_tau:.2f} "
-            f"(MACs alone {self.macs_kendall_tau:.2f}), "
+            f"{self.count} predictions before measuring{few}: "
+            f"Kendall tau {self.kendall_tau:.2f} (MACs alone {self.macs_kendall_tau:.2f}), "
             f"mean relative error {100 * self.mape:.1f} %"
         )
 

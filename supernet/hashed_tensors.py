@@ -50,7 +50,10 @@ def notes_of(data: bytes, where: str) -> dict[str, str]:
         header = json.loads(data[_LENGTH : _LENGTH + _header_bytes(data)])
         notes = dict(header.get("__metadata__") or {})
     except (ValueError, AttributeError, RecursionError) as error:
-        raise CorruptFileError(f"{where} is not a readable checkpoint: {error}") from error
+        raise CorruptFileError(
+            f"{where} is not a readable checkpoint: it is no safetensors file, or its beginning "
+            "was damaged"
+        ) from error
     written = notes.pop(_KEY, None)
     if written is not None:
         found = _hash_of(data, str(written))

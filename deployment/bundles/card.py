@@ -7,6 +7,7 @@ from typing import Any
 
 from deployment.bundles.code import cpp_code, python_code
 from deployment.bundles.record import UNTIMED, limits_kept
+from deployment.selection.table import PAIRED
 
 Record = Mapping[str, Any]
 
@@ -285,8 +286,8 @@ def _chosen(record: Record) -> str:
     notes = "".join(f"\n- {note}" for note in selection["notes"])
     return (
         f"## How it runs, and what was tried\n\n{opened}\n\n{selection['statement']}\n\n"
-        f"{_table(head, rows)}" + (f"\n{notes}" if notes else "")
-    )
+        f"{_table(head, rows)}\n\n{PAIRED[0].upper()}{PAIRED[1:]}.\n" + notes
+    ).rstrip()
 
 
 def _same_function(record: Record) -> str:

@@ -8,6 +8,8 @@ those of the network alone at the size of a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -73,19 +75,36 @@ def body_of(model: onnx.ModelProto) -> onnx.GraphProto | None:
     return None
 
 
+def part_of(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The file of a chunk alone, as it was put in; None where the batch is taken whole."""
+    body = body_of(model)
+    if body is None:
+        return None
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    part.graph.CopyFrom(body)
+    _rename(part.graph, {_BODY + INPUT: INPUT, _BODY + OUTPUT: OUTPUT})
+    return part
+
+
 def _body(model: onnx.ModelProto) -> onnx.GraphProto:
     """The graph with names of its own for what goes in and out: outer ones must not be hidden."""
     body = onnx.GraphProto()
     body.CopyFrom(model.graph)
-    entry, answer = body.input[0], body.output[0]
-    renamed = {entry.name: _BODY + entry.name, answer.name: _BODY + answer.name}
-    entry.name, answer.name = renamed[entry.name], renamed[answer.name]
-    for node in body.node:
+    entry, answer = body.input[0].name, body.output[0].name
+    _rename(body, {entry: _BODY + entry, answer: _BODY + answer})
+    return body
+
+
+def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """Gives what goes in and out of a graph other names."""
+    for value in (*graph.input, *graph.output):
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 if name in renamed:
                     names[i] = renamed[name]
-    return body
 
 
 def _tensor(name: str, like: onnx.ValueInfoProto, shape: list[int]) -> onnx.ValueInfoProto:

@@ -28,7 +28,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from deployment.emission.chunks import body_of
-from deployment.runtime import PROVIDER, session_options
+from deployment.runtime import PROVIDER, check_opens, session_options
 from records import BadInputError, CorruptFileError, MissingFileError
 
 _INPUTS: Mapping[str, type] = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -84,6 +84,7 @@ def activation_peak(model: bytes | str | Path, threads: int = 1) -> MemoryReadin
     if not isinstance(model, bytes) and not Path(model).is_file():
         raise MissingFileError(f"there is no model {model}: give an ONNX file or its bytes")
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    check_opens(data, "the model" if isinstance(model, bytes) else str(model))
     with tempfile.TemporaryDirectory() as folder:
         events = _profiled_run(data, threads, Path(folder))
     if not events:

@@ -8,6 +8,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from deployment.emission.chunks import part_of
 from deployment.emission.folding import foldable
 from deployment.emission.graph_writer import INPUT, OUTPUT
 from deployment.runtime import open_session
@@ -62,7 +63,8 @@ def differing_from_torch(
     """The first layer whose tensor in the file is not torch's; "" where none can be told.
 
     Only layers whose output the file has under the layer's name are looked at: not those that are
-    folded into others, nor those of a file that torch exported.
+    folded into others, nor those of a file that torch exported. Of a file that takes its batch in
+    chunks the part is looked at, on the first chunk.
 
     Args:
         subnet: The network.
@@ -71,6 +73,9 @@ def differing_from_torch(
         tolerance: The relative difference that is allowed.
     """
     subnet = reparameterise(subnet)  # as in the file
+    if (part := part_of(model)) is not None:
+        model = part
+        images = images[: part.graph.input[0].type.tensor_type.shape.dim[0].dim_value]
     layers = subnet.graph.layers
     written = {name for node in model.graph.node for name in node.output}
     told = {i: layer.name for i, layer in enumerate(layers) if i and layer.name in written}

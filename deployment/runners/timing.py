@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+DISTURBED = 0.5
+"""Nine in ten samples of a file lie within this of the least, relative, where nothing disturbs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -40,6 +43,27 @@ class Timing:
         if half == 0:
             return float("nan")
         return abs(min(self.samples_ms[:half]) - min(self.samples_ms[half:])) / 2
+
+    @property
+    def spread(self) -> float:
+        """How far nine in ten of all samples lie above the least at most, relative."""
+        return self.quantile_ms(0.9) / self.latency_ms - 1
+
+    def explains(self, change: float, smallest: float) -> bool:
+        """Whether the noise of these samples may be what changed a latency.
+
+        It may where the machine was disturbed and the change is within the spread of the samples,
+        or where the least samples of the two halves differ by more than what counts as a change.
+        What is larger than all that is no noise.
+
+        Args:
+            change: Of the least sample, relative.
+            smallest: The smallest change that counts.
+        """
+        if self.spread > DISTURBED and abs(change) <= self.spread:
+            return True
+        apart = 2 * self.dispersion_ms / self.latency_ms  # NaN of a single sample: not known
+        return apart > smallest and abs(change) <= apart
 
     def joined(self, other: Timing) -> Timing:
         """The samples of both, of the same file."""

@@ -26,8 +26,8 @@ class Tried:
         stage: One of `STAGES`.
         change: What differs from the default, in words.
         status: "chosen", "kept the bound", "lost N points", "refused: reason", "not timed", "not
-            tried: reason"; "not faster" and "slower: accuracy not judged" of what was timed and
-            not looked at further.
+            tried: reason"; "not faster", and "slower", "within the noise" or "not the fastest:
+            accuracy not judged", of what was timed and not looked at further.
         latency_ms: The least time of a run; None where it was not timed. Those of the last
             comparison are from there, the others from that of their stage.
         dispersion_ms: How well that repeats (`Timing.dispersion_ms`).

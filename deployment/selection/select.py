@@ -7,7 +7,8 @@ runtime, so it is measured on the target, in stages:
 2. *numerics* on the best of them: dynamic and static int8, fp16 where the provider has it, and,
    where an int8 file is faster and loses too much, that one with its most sensitive blocks in
    fp32;
-3. *chunks*: the best of these with a batch of several images a few at a time;
+3. *chunks*: the best of these with a batch of several images a few at a time; of files that take
+   long this comes first, since it is where most is to be gained then;
 4. *settings* of the session on the best of these, one at a time, then together;
 5. the best three and the default once more, in more rounds: what gained by chance loses it here.
 

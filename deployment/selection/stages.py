@@ -21,7 +21,7 @@ from deployment.selection.candidates import (
     together,
 )
 from deployment.selection.pool import Pool
-from deployment.selection.timing import FINAL_ROUNDS, LEAST_NOISE, Bench, Candidate
+from deployment.selection.timing import FINAL_ROUNDS, LEAST_NOISE, LONG_MS, Bench, Candidate
 from deployment.variant import Variant
 from supernet import Subnet
 
@@ -77,24 +77,29 @@ class Stages:
         assert timing is not None
         self.say(f"default: {timing.latency_ms:.4g} ms")
         self.choices = choices_of(self.subnet)
-        self.forms()
+        is_long = timing.latency_ms > LONG_MS  # then chunks matter most, and time is short
+        if is_long:
+            self.chunks()
+        self.forms(self.pool.fastest() if is_long else self.pool.default)
         self.numbers()
         if "mixed" in self.numerics:
             self.mixed()
-        self.chunks()
+        if not is_long:
+            self.chunks()
         self.settings()
         self.last()
 
-    def forms(self) -> None:
-        """One form at a time, then what gained together."""
-        base = self.pool.default.variant
+    def forms(self, usual: Candidate) -> None:
+        """One form at a time in the place of those of a candidate, then what gained together."""
+        base = usual.variant
         alone: list[Candidate] = []
         for forms in changed_forms(base.forms, self.choices, self.provider):
             if self.exact_alone and not forms.is_exact:
                 continue
             alone += self.pool.add(replace(base, forms=forms), "forms")
         self.bench.time(alone)
-        gains = [(one.variant.forms, one.rate) for one in self.pool.gained(alone, self.bench)]
+        gained = self.pool.gained(alone, self.bench, usual.rate)
+        gains = [(one.variant.forms, one.rate) for one in gained]
         joined: list[Candidate] = []
         for forms in together(base.forms, gains):
             joined += self.pool.add(replace(base, forms=forms), "forms")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from deployment.selection.results import STAGES, Selection, Tried
 
+PAIRED = (
+    "speed is against the default in the same rounds; ms is the least of a file's own last "
+    "rounds, and rounds at other times differ: compare files by speed"
+)
+
 COLUMNS = ("stage", "variant", "ms", "+-", "speed", "error", "top-1", "accuracy", "outcome")
 
 
@@ -19,7 +24,9 @@ def selection_table(selection: Selection) -> str:
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("-" * w for w in widths))
     text = [line.rstrip() for line in lines]
-    return "\n".join([*text, "", selection.statement, *(f"- {note}" for note in selection.notes)])
+    paired = [PAIRED] if any(one.speedup is not None for one in selection.tried) else []
+    notes = [f"- {note}" for note in selection.notes]
+    return "\n".join([*text, "", *paired, selection.statement, *notes])
 
 
 def _place(one: Tried) -> tuple[int, float]:

@@ -32,7 +32,8 @@ def verdict(
         keeps = None  # logits were compared, no accuracy
     was_judged = any(one.check and one.check.accuracy is not None for one in candidates)
     accuracy = judge.fp32_accuracy if was_judged else None
-    tried = [one.tried(_status(one, chosen, bool(device)), accuracy) for one in candidates]
+    statuses = [_status(one, chosen, bool(device), max(noise, one.noise)) for one in candidates]
+    tried = [one.tried(text, accuracy) for one, text in zip(candidates, statuses, strict=True)]
     return Selection(
         chosen=tried[candidates.index(chosen)],
         default=tried[0],
@@ -81,13 +82,19 @@ def _badness(one: Candidate) -> tuple[float, float]:
     return (1.0 if loss is None else loss, float("inf") if error is None else error)
 
 
-def _status(one: Candidate, chosen: Candidate, is_timed: bool) -> str:
+def _status(one: Candidate, chosen: Candidate, is_timed: bool, noise: float) -> str:
     if one is chosen:
         return "chosen" if is_timed else "not timed"
     if one.obstacle:
         return one.obstacle
     if one.check is None:
-        return "not faster" if one.variant.is_exact else "slower: accuracy not judged"
+        if one.variant.is_exact:
+            return "not faster"
+        if one.rate > 1 + noise:
+            return "not the fastest: accuracy not judged"
+        if one.rate >= 1 / (1 + noise):
+            return "within the noise: accuracy not judged"
+        return "slower: accuracy not judged"
     return "kept the bound" if one.check.is_kept else one.check.reason
 
 

@@ -6,8 +6,9 @@ import onnxruntime as ort
 import pytest
 
 from deployment import emit
-from deployment.emission.chunks import body_of, in_chunks
+from deployment.emission.chunks import body_of, in_chunks, part_of
 from deployment.emission.preprocessing import Preprocessing
+from deployment.network_blocks import nodes_by_block, nodes_within
 from deployment.numerics import Numerics
 from deployment.quantisation.quantised import quantise
 from deployment.selection.candidates import chunks_of
@@ -105,3 +106,18 @@ def test_a_variant_takes_its_batch_in_chunks_in_its_own_numbers(network):
 def test_the_sizes_of_chunks_that_are_tried(batch_size, found):
     assert chunks_of(batch_size, "cpu") == found
     assert chunks_of(batch_size, "cuda") == []
+
+
+def test_the_part_is_the_file_that_was_put_in(network):
+    part = emit(network, 2)
+    found = part_of(in_chunks(part, 6))
+    assert found.SerializeToString() == part.SerializeToString()
+    assert part_of(part) is None
+
+
+def test_blocks_of_a_file_in_chunks_are_those_of_the_part(network):
+    part = emit(network, 2)
+    model = in_chunks(part, 6)
+    assert nodes_by_block(model) == nodes_by_block(part)
+    block = next(iter(nodes_by_block(part)))
+    assert nodes_within(model, [block]) == nodes_within(part, [block])

@@ -263,6 +263,22 @@ def test_what_goes_on_in_the_background_does_not_keep_a_command(monkeypatch):
     os.kill(background, signal.SIGKILL)
 
 
+def test_a_machine_that_stands_still_after_the_end_loses_no_lines(monkeypatch):
+    """Ten seconds pass at every look at the clock, and the command has ended by the first line."""
+    lines = []
+    ticks = itertools.count(0, 10)
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr("deployment.runners.command.time", clock)
+
+    def read(line):
+        if not lines:
+            time.sleep(0.3)
+        lines.append(line)
+
+    run_command("ssh", ["sh", "-c", "seq 500"], 1e6, read)
+    assert lines == [str(i) for i in range(1, 501)]
+
+
 def test_output_that_is_no_text_does_not_stop_a_command():
     with pytest.raises(CommandFailedError, match="exit code 3") as caught:
         run_command("run", ["sh", "-c", "printf '\\377\\376\\n' >&2; exit 3"], 60)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from deployment import emit
+from deployment.emission.chunks import in_chunks
 from deployment.emission.torch_export import torch_export
 from deployment.proofs.first_difference import (
     differing_from_supernet,
@@ -75,3 +76,14 @@ def test_differences_are_relative_and_of_one_shape():
     assert relative_difference(torch.empty(0), torch.empty(0)) == 0
     with pytest.raises(ValueError, match="shapes differ"):
         relative_difference(a, a.T)
+
+
+def test_the_layer_of_a_file_in_chunks_that_differs_is_named():
+    row = rows_of(HYBRID, 1)[-1]
+    subnet, other = shaken_subnet(HYBRID, row), shaken_subnet(HYBRID, row)
+    model = in_chunks(emit(subnet, 2), 6)
+    images = images_of(HYBRID, 6)
+    assert differing_from_torch(subnet, model, images, 1e-5) == ""
+    with torch.no_grad():
+        other.layers["stem_conv"].weight.mul_(1.5)
+    assert differing_from_torch(other, model, images, 1e-5) == "stem.conv"

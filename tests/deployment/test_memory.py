@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment import emit
+from deployment.emission.chunks import in_chunks
 from deployment.memory.arena import ROUNDING, Arena
 from deployment.memory.order import Schedule, in_order
 from deployment.memory.patches import patch_values
@@ -339,3 +340,11 @@ def test_scratch_space_of_one_convolution_is_what_onnxruntime_reports(
     )
     scratch = -(-4 * int(values[0]) // ROUNDING) * ROUNDING
     assert activation_peak(model, threads).activation_bytes == own + scratch
+
+
+def test_weights_of_a_file_in_chunks_are_counted_once():
+    space = CNNSpace(image_size=16)
+    part = emit(Subnet(space.graph(space.extremes("smallest")[0])).eval(), 2)
+    alone = activation_peak(part.SerializeToString())
+    found = activation_peak(in_chunks(part, 6).SerializeToString())
+    assert found.weight_bytes == alone.weight_bytes > 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deployment import emit
+from deployment.emission.chunks import in_chunks
 from deployment.node_profile import node_macs, profile_nodes
 from records import BadInputError, CorruptFileError
 from search_spaces import CNNSpace, ViTSpace
@@ -34,3 +35,21 @@ def test_what_cannot_be_profiled_is_refused():
         profile_nodes(b"", runs=0)
     with pytest.raises(CorruptFileError, match="cannot open"):
         profile_nodes(b"no model")
+
+
+def test_a_file_that_is_no_model_is_named_and_nothing_is_printed(tmp_path, capfd):
+    path = tmp_path / "notes.md"
+    path.write_text("# no model")
+    with pytest.raises(CorruptFileError, match=r"cannot open .*notes\.md"):
+        profile_nodes(path)
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+
+
+def test_nodes_of_a_file_in_chunks_are_those_of_every_chunk():
+    space = CNNSpace(image_size=16)
+    graph = space.graph(space.sample(1, np.random.default_rng(0))[0])
+    model = in_chunks(emit(Subnet(graph).eval(), 2), 6)
+    nodes = profile_nodes(model.SerializeToString(), runs=2)
+    assert sum(node.macs for node in nodes) == 6 * graph.macs
+    assert "Scan" not in {node.operator for node in nodes}  # its time is that of those inside

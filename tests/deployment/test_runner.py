@@ -216,6 +216,25 @@ def test_latency_and_dispersion_by_hand():
     assert math.isnan(one.dispersion_ms)
 
 
+def test_a_disturbed_timing_explains_changes_within_its_spread():
+    quiet = Timing(samples_ms=(1.0, 1.02, 1.1, 1.0, 1.03, 1.2), rounds=3, preempted=0.0)
+    assert quiet.spread == pytest.approx(0.15)
+    assert not quiet.explains(0.11, 0.1)
+    busy = Timing(samples_ms=(0.25, 0.42, 4.7, 0.25, 0.4, 12.5), rounds=3, preempted=0.0)
+    assert busy.dispersion_ms == 0.0  # which does not tell
+    assert busy.explains(0.103, 0.1)
+    assert busy.explains(-0.5, 0.1)
+    assert not busy.explains(busy.spread + 0.1, 0.1)
+
+
+def test_halves_whose_least_samples_differ_explain_as_much():
+    drifting = Timing(samples_ms=(1.0, 1.0, 1.0, 1.2, 1.2, 1.2), rounds=3, preempted=0.0)
+    assert drifting.explains(0.15, 0.1)
+    assert not drifting.explains(0.25, 0.1)
+    assert not drifting.explains(0.15, 0.3)
+    assert not Timing(samples_ms=(1.0,), rounds=1, preempted=0.0).explains(0.2, 0.1)
+
+
 def test_timings_of_one_file_are_joined_by_their_samples():
     first = Timing(samples_ms=(3.0, 2.0, 4.0, 2.5), rounds=2, preempted=0.5)
     second = Timing(samples_ms=(1.5, 5.0), rounds=1, preempted=0.2)

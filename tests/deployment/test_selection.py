@@ -11,15 +11,18 @@ from deployment import (
     DeviceError,
     LocalRunner,
     VerificationError,
+    deploy,
     open_session,
 )
+from deployment.bundles.input import Interface
+from deployment.emission.chunks import part_of
 from deployment.selection import pool as selection_pool
 from deployment.selection import timing as selection_timing
 from deployment.selection.checks import Check, Judge
 from deployment.selection.results import FORMAT
 from deployment.selection.select import EXACT_ALONE, select_kernels
 from deployment.selection.suggestion import suggested_variant
-from deployment.selection.table import COLUMNS, selection_table
+from deployment.selection.table import COLUMNS, PAIRED, selection_table
 from deployment.session_settings import SessionSettings
 from deployment.variant_files import variant_file
 from hardware_profiles import Target
@@ -221,6 +224,33 @@ def test_accuracy_is_judged_only_where_a_variant_is_fast_enough(vit, split, monk
     assert {one.status for one in slow} == {"slower: accuracy not judged"}
     assert {one.accuracy for one in slow} == {None}
     assert all("Erf" not in operators(onnx.load_from_string(data)) for data, *_ in judged)
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "status"),
+    [
+        (9.97, "within the noise: accuracy not judged"),
+        (10.05, "within the noise: accuracy not judged"),
+        (10.5, "slower: accuracy not judged"),
+    ],
+)
+def test_what_is_within_the_noise_is_not_called_slower(vit, split, int8_ms, status):
+    selection, _ = select(
+        vit, lambda model, how: int8_ms if is_int8(model) else 10.0,
+        validation=split, largest_loss=0.9, numerics=("fp32", "dynamic"),
+    )  # fmt: skip
+    assert outcome(selection, "int8 dynamic").status == status
+
+
+def test_what_is_faster_but_not_the_fastest_is_not_called_slower(vit, split):
+    def ms(model, how):
+        return 8.0 if is_int8(model) else 5.0 if "Softmax" in operators(model) else 10.0
+
+    selection, _ = select(
+        vit, ms, validation=split, largest_loss=0.9, numerics=("fp32", "dynamic")
+    )
+    found = {o.status for o in selection.tried if o.variant.numerics.way == "dynamic"}
+    assert found == {"not the fastest: accuracy not judged"}
 
 
 def test_gelu_by_tanh_is_judged_by_accuracy(vit, split):
@@ -452,6 +482,75 @@ def test_the_suggestion_for_int8_follows_the_instruction_sets(vit, split, sets, 
     assert selection.chosen.accuracy is not None
 
 
+# ---- chunks ----------------------------------------------------------------------------------
+
+
+def chunk_of(model):
+    """How many images the network of a file takes at a time; None for all."""
+    part = part_of(model)
+    return None if part is None else part.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+
+
+def test_a_batch_in_chunks_is_chosen_where_it_is_fastest(cnn):
+    def ms(model, how):
+        return {None: 10.0, 4: 5.0}.get(chunk_of(model), 8.0)
+
+    target = Target(profile=PROFILE, batch_size=8)
+    selection, _ = select(cnn, ms, target=target)
+    tried = [one for one in selection.tried if one.stage == "chunks"]
+    assert {one.change: one.speedup for one in tried} == {
+        "1 image at a time": 1.25,
+        "2 images at a time": 1.25,
+        "4 images at a time": 2.0,
+    }
+    assert selection.chosen.change == "4 images at a time"
+    assert selection.chosen.variant.chunk == 4
+    assert chunk_of(onnx.load_from_string(selection.data)) == 4
+    assert "4 images at a time: 5 ms, 2.000 times as fast" in selection.statement
+    assert "4 images at a time" in selection_table(selection)
+
+
+@pytest.mark.parametrize(("scale", "first"), [(1.0, "forms"), (10.0, "chunks")])
+def test_of_files_that_take_long_chunks_are_tried_first_and_forms_within_them(vit, scale, first):
+    def operators_of(model):
+        return operators(part_of(model) or model)
+
+    def ms(model, how):
+        gain = 0.5 if chunk_of(model) == 4 else 1.0
+        return scale * gain * (8.0 if "Softmax" in operators_of(model) else 10.0)
+
+    selection, runner = select(vit, ms, target=Target(profile=PROFILE, batch_size=8), seconds=1e6)
+    assert selection.chosen.variant.chunk == 4
+    assert selection.chosen.variant.forms.attention == "plain"
+    assert selection.gain == pytest.approx(2.5)
+    within = [one.variant.chunk for one in selection.tried if one.stage == "forms"]
+    assert set(within) == ({4} if first == "chunks" else {None})
+
+
+@pytest.mark.parametrize(("batch_size", "provider"), [(1, "cpu"), (8, "cuda")])
+def test_chunks_are_tried_on_the_processor_and_of_several_images(cnn, batch_size, provider):
+    target = Target(profile=PROFILE, batch_size=batch_size)
+    selection, _ = select(cnn, lambda model, how: 10.0, target=target, provider=provider)
+    assert {one.variant.chunk for one in selection.tried} == {None}
+
+
+def test_a_bundle_for_any_batch_takes_it_whole(cnn, tmp_path):
+    def ms(model, how):
+        return 10.0 if chunk_of(model) is None else 5.0
+
+    target = Target(profile=PROFILE, batch_size=8)
+    selection, _ = select(cnn, ms, target=target)
+    assert selection.chosen.variant.chunk is not None
+    given = {"target": target, "architecture": {}, "space": {}, "predicted": {}, "facts": {},
+             "runner": None, "selection": selection, "cold_starts": 0}  # fmt: skip
+    fixed = deploy(cnn, tmp_path / "fixed", **given)
+    assert chunk_of(onnx.load(fixed.model_path)) == selection.chosen.variant.chunk
+    assert PAIRED[1:] in (fixed.folder / "README.md").read_text(encoding="utf-8")
+    free = deploy(cnn, tmp_path / "free", interface=Interface(any_batch=True), **given)
+    assert free.record["variant"]["chunk"] is None
+    assert chunk_of(onnx.load(free.model_path)) is None
+
+
 # ---- what is refused -------------------------------------------------------------------------
 
 
@@ -496,6 +595,7 @@ def test_everything_is_json_ready_and_shown_in_a_table(vit, split):
     assert len([line for line in lines if line.split("  ")[0] in
                 ("default", "forms", "numerics", "settings")]) == len(selection.tried)  # fmt: skip
     assert selection.statement in table
+    assert PAIRED in lines
     assert all(f"- {note}" in table for note in selection.notes)
 
 

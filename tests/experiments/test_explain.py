@@ -146,3 +146,14 @@ def test_options_that_cannot_be_are_refused_before_any_work(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError):
         explain(model, "raspberry-pi-4", out=tmp_path / "file" / "a.png")
+
+
+def test_the_longest_kernels_are_printed_and_the_sum_of_the_others(model, capsys):
+    found = explain(model, "raspberry-pi-4", top=2)
+    count = len(found.kernels)
+    assert count > 3
+    line = next(x for x in capsys.readouterr().out.splitlines() if f"{count - 2} others" in x)
+    rest = sum(sorted(k.ms for k in found.kernels)[:-2])
+    assert f"{rest:.4f}" in line
+    explain(model, "raspberry-pi-4", top=0)
+    assert "others" not in capsys.readouterr().out

@@ -16,9 +16,15 @@ import torch
 from deployment import Bundle, Timing
 from experiments import export_command
 from experiments.config import QuickstartConfig, SearchConfig
-from experiments.export_command import Exporter, ExportOptions, LimitError, next_within
+from experiments.export_command import (
+    Exporter,
+    ExportOptions,
+    LimitError,
+    check_free,
+    next_within,
+)
 from experiments.finished_run import config_of, find_target, open_finished, pick
-from records import BadInputError, CorruptFileError, Ledger
+from records import BadInputError, CorruptFileError, Ledger, StorageError
 from search_spaces import CNNSpace
 from strategies import Problem, RandomSearch, search
 from supernet import Supernet, save_supernet
@@ -350,6 +356,19 @@ def test_picks_are_places_of_the_front(front):
         pick(empty, "knee")
 
 
+def test_a_front_without_a_knee_is_said_to_have_none(front, capsys):
+    first, last = front[0], front[len(front) - 1]
+    good = replace(front[1], accuracy=last.accuracy - 0.001 * (last.accuracy - first.accuracy))
+    bent = replace(front, points=(first, good, last))
+    assert pick(bent, "knee") == good
+    ends = replace(front, points=(first, last))
+    assert pick(ends, "knee") == ends[0]
+    for one, choice in ((bent, "knee"), (ends, "fastest"), (ends, "knee")):
+        assert not capsys.readouterr().out
+        export_command.say_without_knee(one, choice)
+    assert "no knee: the fastest was taken" in capsys.readouterr().out
+
+
 def test_a_single_target_need_not_be_named(searched):
     run = open_finished(searched)
     assert find_target(run, "pixel-3") == find_target(run, "pixel-3-t1-b1") == "pixel-3-t1-b1"
@@ -357,3 +376,9 @@ def test_a_single_target_need_not_be_named(searched):
         folder="x", problem=SimpleNamespace(targets=("pi-t1-b1",)), costs=run.costs
     )
     assert find_target(single, None) == "pi-t1-b1"
+
+
+def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(StorageError, match="bundle"):
+        check_free(tmp_path / "mine.txt" / "bundle")

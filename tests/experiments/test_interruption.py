@@ -1,6 +1,7 @@
 """Commands that are interrupted before they have begun."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import experiments
 from experiments import datasets, spaces
+from experiments.cli import how_to_continue
 from experiments.interruption import INTERRUPTED, end_interrupted, ends_at_once
 
 ROOT = Path(experiments.__file__).parent.parent
@@ -87,3 +89,28 @@ def test_the_package_still_has_its_names():
     assert experiments.SPACES is spaces.SPACES
     with pytest.raises(AttributeError, match="'experiments' has no attribute 'nonsense'"):
         _ = experiments.nonsense
+
+
+def test_an_interrupted_run_says_the_command_that_goes_on():
+    arguments = ["search", "--out", "runs/my run"]
+    for typed in (["hwnas", *arguments], ["python", "-m", "experiments.search", *arguments[1:]]):
+        said = how_to_continue(arguments, typed).splitlines()
+        assert shlex.split(said[1]) == [*typed, "--resume"]
+    resumed = [*arguments, "--resume"]
+    assert how_to_continue(resumed, ["hwnas", *resumed]).splitlines()[1].count("--resume") == 1
+    forked = how_to_continue([*arguments, "--fork=b"], ["hwnas"])
+    assert "folder of --fork as --out" in forked
+    assert "--resume" not in how_to_continue(["export", "runs/a"], ["hwnas", "export", "runs/a"])
+
+
+@pytest.mark.parametrize("module", ["cli", "search"])
+def test_the_command_is_told_as_it_was_typed(module):
+    script = (
+        "import sys; from experiments import cli\n"
+        f"sys.orig_argv = ['python3', '-m', 'experiments.{module}', '--out', 'a']\n"
+        "print(*cli._typed()); sys.argv = ['/x/hwnas', 'search']; print(*cli._typed())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    assert said == f"python3 -m experiments.{module} --out a\n/x/hwnas search\n"

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.diagrams import save_front_picture
+from experiments.diagrams import non_dominated, save_front_picture
 from experiments.report import report_html, write_report
 from experiments.report_compromise import compromise_section
 from experiments.report_data import keeps_limits, read_front
@@ -516,3 +516,31 @@ def test_weights_are_shown_where_they_differ():
     assert "weights" not in compromise_section(read_front(front))
     front["compromise"]["weights"] = {"local-t1-b1": 2.0, "local-t1-b16": 1.0}
     assert "weights: local-t1-b1 2, local-t1-b16 1" in compromise_section(read_front(front))
+
+
+def test_the_line_joins_only_networks_that_no_other_beats(front):
+    target = "local-t1-b1"
+    changed = copy.deepcopy(front)
+    point = next(p for p in changed["points"] if p["target"] == target)
+    slower = copy.deepcopy(point)  # slower and less accurate than the fastest
+    slower["name"], slower["title"] = f"{target}-9", "next best"
+    slower["predicted"]["latency_ms"] *= 1.5
+    slower["validation_accuracy"] -= 0.01
+    changed["points"].append(slower)
+    points = read_front(changed).searched(target)
+    line = non_dominated(points)
+    values = [(p.predicted_ms, p.validation) for p in points]
+    brute = [
+        v for v in values if not any(o != v and o[0] <= v[0] and o[1] >= v[1] for o in values)
+    ]
+    assert [(p.predicted_ms, p.validation) for p in line] == sorted(brute)
+    assert len(line) < len(points)
+    assert "<i>next best</i> ones join" in report_html(changed)
+    assert "next best" not in report_html(front)
+
+
+def test_a_predictor_judged_on_few_networks_is_called_so(front):
+    assert "too few to tell" not in report_html(front)
+    changed = copy.deepcopy(front)
+    changed["search"]["predictor"]["n"] = 12
+    assert "12 networks, too few to tell" in report_html(changed)

@@ -12,6 +12,7 @@ from experiments.run_folder import (
     RUN,
     begin_run,
     check_hashes,
+    check_writable,
     claim_folder,
     continue_run,
     release_folder,
@@ -226,3 +227,13 @@ def test_a_run_that_was_killed_before_it_described_itself_is_continued(tmp_path)
     continue_run(tmp_path, CONFIG).close()
 
     assert (tmp_path / RUN).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_noticed_and_nothing_is_left(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine.txt").write_text("x")
+    for out in (tmp_path / "mine.txt" / "bundle", Path("/proc/nothing/bundle")):
+        with pytest.raises(StorageError):
+            check_writable(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -92,12 +92,20 @@ def test_knee_is_farthest_from_the_line_between_the_ends():
     assert front_of((0.9, 9.0), (0.8, 2.0), (0.5, 1.0)).knee().accuracy == 0.8
 
 
-def test_knee_without_a_bend_is_the_most_accurate():
-    assert front_of((0.5, 1.0)).knee().accuracy == 0.5
-    assert front_of((0.5, 1.0), (0.6, 2.0)).knee().accuracy == 0.6
-    assert front_of((0.5, 1.0), (0.6, 2.0), (0.7, 3.0)).knee().accuracy == 0.7
-    assert front_of((0.5, 1.0), (0.55, 2.0), (0.7, 3.0)).knee().accuracy == 0.7
-    assert front_of((0.5, 1.0), (0.5, 1.0)).knee().accuracy == 0.5
+def test_a_front_without_a_bend_has_no_knee_and_gives_its_fastest():
+    flat = [
+        [(0.5, 1.0)],
+        [(0.5, 1.0), (0.6, 2.0)],
+        [(0.5, 1.0), (0.6, 2.0), (0.7, 3.0)],
+        [(0.5, 1.0), (0.55, 2.0), (0.7, 3.0)],
+        [(0.5, 1.0)] * 3,
+        [(0.994, 0.018), (0.997, 0.252), (1.0, 0.269)],
+    ]
+    for points in flat:
+        front = front_of(*points)
+        assert not front.has_knee()
+        assert front.knee() == front[0]
+    assert front_of((0.5, 1.0), (0.61, 2.0), (0.7, 3.0)).has_knee()
 
 
 def test_spread_takes_the_ends_then_what_lies_farthest():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from strategies.held_out import predictor_quality
+from strategies.held_out import ENOUGH, predictor_quality
 from tests.strategies.doubles import SPACE
 
 GENES = SPACE.sample(4, np.random.default_rng(0))
@@ -35,3 +35,14 @@ def test_no_pairs_give_nan():
     assert found.count == 0
     assert np.isnan([found.kendall_tau, found.mape, found.macs_kendall_tau]).all()
     assert str(found).startswith("0 predictions")
+
+
+def test_a_rank_correlation_of_few_networks_is_called_so():
+    genes = SPACE.sample(ENOUGH, np.random.default_rng(0))
+    values = np.linspace(0.1, 0.9, ENOUGH)
+    for count, is_few in ((ENOUGH - 1, True), (ENOUGH, False)):
+        ranked = values[:count]
+        found = str(predictor_quality(SPACE, genes[:count], ranked, ranked, ranked))
+        assert found.startswith(f"{count} predictions")
+        assert "Kendall tau 1.00" in found
+        assert ("too few to tell" in found) == is_few

@@ -65,3 +65,9 @@ def test_files_of_before_there_were_hashes_are_read():
 def test_tensors_that_cannot_be_read_are_refused():
     with pytest.raises(CorruptFileError, match="here is not a readable checkpoint"):
         tensors_of(b"12345678 not tensors", "here")
+
+
+def test_another_kind_of_file_is_called_so_in_words_of_its_own():
+    with pytest.raises(CorruptFileError, match="it is no safetensors file") as error:
+        notes_of(b"# A heading\n\nand text below it, as in any file of words", "README.md")
+    assert "Expecting" not in str(error.value)
