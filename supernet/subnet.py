@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from records import BadInputError, CorruptFileError, new_folder, read_json, write_bytes, write_json
 from search_spaces import Graph, Layer
 from supernet.blank import blank_module
+from supernet.freed_memory import keep_freed_memory
 from supernet.static import STATIC
 
 
@@ -30,6 +31,7 @@ class Subnet(nn.Module):
     def __init__(
         self, graph: Graph, weights: dict[str, Tensor] | None = None, *, seed: int = 0
     ) -> None:
+        keep_freed_memory()
         super().__init__()
         self.graph = graph
         if weights is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from search_spaces import Architecture, Graph, Layer, SearchSpace
 from search_spaces.primitives import ATTRIBUTES
+from supernet.freed_memory import keep_freed_memory
 from supernet.network import ElasticNetwork, Statistics
 from supernet.noise import Noise
 from supernet.subnet import Subnet
@@ -37,6 +38,7 @@ class Supernet(ElasticNetwork):
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        keep_freed_memory()
         super().__init__(layer_variants(space), seed=seed)
         self.space = space
         self._graphs: OrderedDict[bytes, Graph] = OrderedDict()
