@@ -10,6 +10,7 @@ from torch import Tensor
 
 from records import BadInputError
 from search_spaces import Graph
+from supernet.channels_last import channels_last
 from supernet.data import ImageData
 from supernet.network import ElasticNetwork
 from supernet.subnet import Subnet
@@ -96,8 +97,4 @@ def calibration(
     """
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     images = data.train.images[order[: batches * batch_size]]
-    return [
-        part.contiguous(memory_format=torch.channels_last)
-        for part in torch.split(images, batch_size)
-        if len(part) > 1
-    ]
+    return [channels_last(part) for part in torch.split(images, batch_size) if len(part) > 1]

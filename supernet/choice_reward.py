@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from records import BadInputError
 from records.seeds import torch_seed
 from search_spaces import Genes
+from supernet.channels_last import channels_last
 from supernet.choice_distribution import Vector
 from supernet.data import ImageData
 from supernet.supernet import Supernet
@@ -66,7 +67,7 @@ class SupernetReward:
         order = torch.randperm(len(self.split), generator=shuffle)
         rows = order[place * self.batch_size : (place + 1) * self.batch_size]
         device = next(self.supernet.parameters()).device
-        images = self.split.images[rows].contiguous(memory_format=torch.channels_last)
+        images = channels_last(self.split.images[rows])
         return images.to(device), self.split.labels[rows].to(device)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import nn
 from records import Measured
 from search_spaces import Architecture, Genes, Graph
 from supernet.alone import calibration
+from supernet.channels_last import channels_last
 from supernet.data import ImageData, Split
 from supernet.network import Statistics
 from supernet.subnet import Subnet
@@ -32,7 +33,7 @@ def accuracy(network: nn.Module, split: Split, batch_size: int = 512) -> float:
     right = 0
     for start in range(0, len(split), batch_size):
         images = split.images[start : start + batch_size]
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = channels_last(images)
         labels = split.labels[start : start + batch_size]
         right += int((network(images).argmax(1) == labels).sum())
     return right / len(split)

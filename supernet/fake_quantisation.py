@@ -24,6 +24,7 @@ from torch import Tensor
 
 from records import BadInputError, unknown_name
 from search_spaces import Graph
+from supernet.channels_last import channels_last
 from supernet.cut import NetworkCut
 from supernet.elastic import Weights
 from supernet.folding import fold, foldable
@@ -141,7 +142,7 @@ class FakeQuantised(ElasticNetwork):
 
         device = next(self.parameters()).device
         for batch in torch.split(images, CALIBRATION_BATCH):
-            batch = batch.to(device).contiguous(memory_format=torch.channels_last)
+            batch = channels_last(batch.to(device))
             self._walk(batch, self._plain_weights(None), note, _unchanged)
         self._steps = {index: self._step(*pair) for index, pair in ends.items()}
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from records import CorruptFileError, Measured
 from search_spaces import Genes, SearchSpace
+from supernet.channels_last import channels_last
 from supernet.data import Split
 from supernet.evaluation import accuracy, standard_error
 from supernet.subnet import Subnet
@@ -98,9 +99,7 @@ class SupernetRecipe:
         }
         supernet.load_state_dict(weights, assign=True)
         batches = [
-            value.contiguous(memory_format=torch.channels_last)
-            for name, value in tensors.items()
-            if name.startswith(_BATCH)
+            channels_last(value) for name, value in tensors.items() if name.startswith(_BATCH)
         ]
         validation = Split(tensors[_IMAGES], tensors[_LABELS])
         evaluator = WorkerEvaluator(supernet.eval(), batches, validation)

@@ -223,7 +223,7 @@ def _rows(space: SearchSpace) -> Genes:
 def _images(space: SearchSpace, n: int) -> torch.Tensor:
     shape = (n, space.channels, space.image_size, space.image_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return images.contiguous(memory_format=torch.channels_last)
+    return images.to(memory_format=torch.channels_last)
 
 
 def _batch(space: SearchSpace) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from records import BadInputError
 from records.seeds import torch_seed
+from supernet.channels_last import channels_last
 from supernet.data import ImageData, Split
 from supernet.training.recipe import Recipe
 
@@ -63,7 +64,7 @@ class BatchSource:
             images, targets = augmentation.apply(
                 images, targets, noise, flip=self.data.flip, num_classes=self.data.num_classes
             )
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = channels_last(images)
         return images.to(self.device), targets.to(self.device)
 
 

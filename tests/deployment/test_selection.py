@@ -519,7 +519,7 @@ def test_of_files_that_take_long_chunks_are_tried_first_and_forms_within_them(vi
         gain = 0.5 if chunk_of(model) == 4 else 1.0
         return scale * gain * (8.0 if "Softmax" in operators_of(model) else 10.0)
 
-    selection, runner = select(vit, ms, target=Target(profile=PROFILE, batch_size=8), seconds=1e6)
+    selection, _ = select(vit, ms, target=Target(profile=PROFILE, batch_size=8), seconds=1e6)
     assert selection.chosen.variant.chunk == 4
     assert selection.chosen.variant.forms.attention == "plain"
     assert selection.gain == pytest.approx(2.5)
