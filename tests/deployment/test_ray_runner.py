@@ -118,7 +118,7 @@ def test_a_file_that_is_none_names_the_key(tmp_path, text, said):
 
 def test_a_missing_ray_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadInputError, match=r"pip install hwnas\[ray\]"):
+    with pytest.raises(BadInputError, match=r"pip install 'hwnas\[ray\]'"):
         BOARD.time([b"model"], threads=1)
 
 

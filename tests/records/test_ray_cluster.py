@@ -71,7 +71,7 @@ def ray(monkeypatch):
 
 def test_a_missing_ray_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    said = r"this test needs ray, which is not installed .*: pip install hwnas\[ray-test\]"
+    said = r"this test needs ray, which is not installed .*: pip install 'hwnas\[ray-test\]'"
     with pytest.raises(BadInputError, match=said):
         imported(USE)
 

@@ -95,7 +95,7 @@ def test_what_open_would_refuse_can_be_asked_before(monkeypatch):
     with pytest.raises(BadInputError, match=r"a Ray of its own has no device:rpi4: start nodes"):
         RayWorkers(address="local", resources={"device:rpi4": 1}).check()
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadInputError, match=r"pip install hwnas\[ray\]"):
+    with pytest.raises(BadInputError, match=r"pip install 'hwnas\[ray\]'"):
         RayWorkers(address="local").check()
 
 
@@ -120,7 +120,7 @@ def test_wrong_settings_are_refused(monkeypatch):
     with pytest.raises(BadInputError, match=r"address must be host:port.*local.*got 'somewhere'"):
         RayWorkers(address="somewhere")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadInputError, match=r"pip install hwnas\[ray\]"):
+    with pytest.raises(BadInputError, match=r"pip install 'hwnas\[ray\]'"):
         RayWorkers().open(FormulaAccuracy(SPACE))
 
 

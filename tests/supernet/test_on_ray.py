@@ -101,7 +101,7 @@ def test_a_complete_run_starts_nothing_and_another_is_refused(tmp_path):
 def test_without_ray_train_the_command_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(BadInputError, match=r"pip install hwnas\[ray-train\]"),
+        pytest.raises(BadInputError, match=r"pip install 'hwnas\[ray-train\]'"),
         connected(RayGroup()),
     ):
         pass
