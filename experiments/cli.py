@@ -1,8 +1,9 @@
 """The entry of the command line: runs a command of `experiments.commands`, and ends it.
 
 Errors that a user can mend end with one line and exit code 2, without a traceback; Ctrl-C ends
-with exit code 130 and how to go on, also while the commands are still being imported. So nothing
-that takes time is imported here before Ctrl-C is looked after.
+with exit code 130 and how to go on, also while `hwnas` is still importing the commands (`python -m
+experiments.search` and its like import theirs before this is reached). So nothing that takes time
+is imported here before Ctrl-C is looked after.
 """
 
 from __future__ import annotations
